@@ -1,0 +1,50 @@
+namespace ExactFlow.Tensors.Autograd;
+
+/// <summary>
+/// The list of operators that ran, in order, each with a closure that turns the gradients of its outputs into gradients of its inputs.
+/// An operator records itself with <see cref="Record(Tensor, Action)"/>; its closure reads <see cref="Tensor.Grad"/> of its outputs
+/// and writes through <see cref="Tensor.GradForWrite"/> of every input with <see cref="Tensor.RequiresGrad"/>.
+/// </summary>
+public sealed class Tape
+{
+    private readonly List<Node> nodes = [];
+
+    /// <summary>Operators recorded.</summary>
+    public int Count => nodes.Count;
+
+    /// <summary>Records an operator with one output.</summary>
+    public void Record(Tensor output, Action backward) => Record(output, null, backward);
+
+    /// <summary>Records an operator with two outputs; the closure must allow for the gradient of either being null (nobody used it).</summary>
+    public void Record(Tensor output, Tensor? second, Action backward)
+    {
+        ArgumentNullException.ThrowIfNull(output);
+        output.RequireGrad();
+        second?.RequireGrad();
+        nodes.Add(new Node(output, second, backward));
+    }
+
+    /// <summary>
+    /// Runs the closures backwards. An output whose gradient nobody wrote is skipped; a gradient is released once its operator has used it,
+    /// so the peak is the activations, not twice the activations.
+    /// </summary>
+    internal void Backward()
+    {
+        for (int i = nodes.Count - 1; i >= 0; i--)
+        {
+            Node node = nodes[i];
+            if (node.Output.Grad is not null || node.Second?.Grad is not null)
+            {
+                node.Backward();
+                node.Output.ReleaseGrad();
+                node.Second?.ReleaseGrad();
+            }
+        }
+
+        nodes.Clear();
+    }
+
+    internal void Clear() => nodes.Clear();
+
+    private readonly record struct Node(Tensor Output, Tensor? Second, Action Backward);
+}

@@ -1,0 +1,129 @@
+using System.Numerics;
+
+namespace ExactFlow.Tensors.Memory;
+
+/// <summary>
+/// Keeps returned blocks by size class and hands them out again, so that a steady training step asks the system for nothing.
+/// Classes are powers of two with four steps between (at most 25 % slack), 64 bytes at least.
+/// </summary>
+public sealed class BufferPool : IDisposable
+{
+    private const long SmallestBlock = 64;
+    private readonly Device device;
+    private readonly Dictionary<long, Stack<DeviceBuffer>> free = [];
+
+    internal BufferPool(Device device) => this.device = device;
+
+    /// <summary>Bytes handed out now.</summary>
+    public long RentedBytes { get; private set; }
+
+    /// <summary>The most bytes ever handed out at once since <see cref="ResetPeak"/>.</summary>
+    public long PeakRentedBytes { get; private set; }
+
+    /// <summary>Bytes held from the system, handed out or not.</summary>
+    public long ReservedBytes { get; private set; }
+
+    /// <summary>Blocks handed out now; zero after everything was disposed, or something leaks.</summary>
+    public int RentedBlocks { get; private set; }
+
+    /// <summary>How often the system was asked for memory.</summary>
+    public long SystemAllocations { get; private set; }
+
+    /// <summary>Takes a block of at least <paramref name="bytes"/> bytes; contents undefined.</summary>
+    /// <exception cref="OutOfMemoryException">The device has no more memory; the sentence says what was asked and what is held.</exception>
+    public DeviceBuffer Rent(long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(bytes);
+        long capacity = SizeClass(bytes);
+        DeviceBuffer buffer = free.TryGetValue(capacity, out Stack<DeviceBuffer>? blocks) && blocks.TryPop(out DeviceBuffer? cached) ? cached : Allocate(capacity);
+        buffer.IsRented = true;
+        buffer.References = 1;
+        RentedBlocks++;
+        RentedBytes += capacity;
+        PeakRentedBytes = Math.Max(PeakRentedBytes, RentedBytes);
+        if (device.PoisonFreshMemory)
+        {
+            device.Fill(buffer.Address, capacity, 0xFF);
+        }
+
+        return buffer;
+    }
+
+    /// <summary>Gives a block back.</summary>
+    /// <exception cref="InvalidOperationException">The block was given back before.</exception>
+    public void Return(DeviceBuffer buffer)
+    {
+        ArgumentNullException.ThrowIfNull(buffer);
+        if (!buffer.IsRented)
+        {
+            throw new InvalidOperationException("A memory block was returned to its pool twice.");
+        }
+
+        buffer.IsRented = false;
+        RentedBlocks--;
+        RentedBytes -= buffer.Capacity;
+        if (!free.TryGetValue(buffer.Capacity, out Stack<DeviceBuffer>? blocks))
+        {
+            free.Add(buffer.Capacity, blocks = new Stack<DeviceBuffer>());
+        }
+
+        blocks.Push(buffer);
+    }
+
+    /// <summary>Gives all unused blocks back to the system.</summary>
+    public void Trim()
+    {
+        foreach (Stack<DeviceBuffer> blocks in free.Values)
+        {
+            while (blocks.TryPop(out DeviceBuffer? block))
+            {
+                device.FreeNative(block.Address, block.Capacity);
+                ReservedBytes -= block.Capacity;
+            }
+        }
+    }
+
+    /// <summary>Starts a new measurement of <see cref="PeakRentedBytes"/>.</summary>
+    public void ResetPeak() => PeakRentedBytes = RentedBytes;
+
+    /// <summary>Releases every unused block. Blocks still rented are leaked to their holders.</summary>
+    public void Dispose() => Trim();
+
+    private static long SizeClass(long bytes)
+    {
+        if (bytes <= SmallestBlock)
+        {
+            return SmallestBlock;
+        }
+
+        int log = BitOperations.Log2((ulong)(bytes - 1));
+        long quarter = Math.Max(1L << log >> 2, SmallestBlock);
+        return (bytes + quarter - 1) / quarter * quarter;
+    }
+
+    private DeviceBuffer Allocate(long capacity)
+    {
+        nint address;
+        try
+        {
+            address = device.AllocateNative(capacity);
+        }
+        catch (OutOfMemoryException)
+        {
+            Trim();
+            try
+            {
+                address = device.AllocateNative(capacity);
+            }
+            catch (OutOfMemoryException exception)
+            {
+                throw new OutOfMemoryException(
+                    $"Device {device.Name} has no room for {capacity:N0} more bytes ({RentedBytes:N0} are in use): lower the batch, the sequence length or the model size.", exception);
+            }
+        }
+
+        SystemAllocations++;
+        ReservedBytes += capacity;
+        return new DeviceBuffer(address, capacity);
+    }
+}

@@ -1,0 +1,23 @@
+namespace ExactFlow.Tensors.Memory;
+
+/// <summary>A block of device memory that travels between the pool and the tensors using it.</summary>
+public sealed class DeviceBuffer
+{
+    internal DeviceBuffer(nint address, long capacity)
+    {
+        Address = address;
+        Capacity = capacity;
+    }
+
+    /// <summary>Address on the device.</summary>
+    public nint Address { get; }
+
+    /// <summary>Usable bytes, at least what was asked for.</summary>
+    public long Capacity { get; }
+
+    /// <summary>Whether somebody holds it; a second return to the pool is refused.</summary>
+    internal bool IsRented { get; set; }
+
+    /// <summary>Tensors (a tensor and its views) that share the block.</summary>
+    internal int References { get; set; }
+}

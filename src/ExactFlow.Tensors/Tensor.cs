@@ -1,0 +1,298 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using ExactFlow.Tensors.Memory;
+
+namespace ExactFlow.Tensors;
+
+/// <summary>
+/// A dense row-major array on a device. Always contiguous: operators that would stride copy instead.
+/// Tensors of a step end with it; persistent ones (<see cref="Device.Persistent"/>, <see cref="Autograd.Step.Keep"/>) end with <see cref="Dispose"/>.
+/// </summary>
+public sealed unsafe class Tensor : IDisposable
+{
+    private DeviceBuffer? buffer;
+    private GradientSlot? gradient;
+    private bool isPersistent;
+
+    internal Tensor(Device device, DeviceBuffer buffer, Shape shape, DType type, bool isPersistent)
+    {
+        Device = device;
+        this.buffer = buffer;
+        this.isPersistent = isPersistent;
+        Shape = shape;
+        DType = type;
+    }
+
+    /// <summary>The device it lives on.</summary>
+    public Device Device { get; }
+
+    /// <summary>Its extents.</summary>
+    public Shape Shape { get; }
+
+    /// <summary>Its number format.</summary>
+    public DType DType { get; }
+
+    /// <summary>Number of elements.</summary>
+    public long Count => Shape.Count;
+
+    /// <summary>Bytes of all elements.</summary>
+    public long ByteCount => Count * DType.Size();
+
+    /// <summary>Whether operators that read it should produce its gradient.</summary>
+    public bool RequiresGrad => gradient is not null;
+
+    /// <summary>The gradient of the loss with respect to it, of its own shape, or null as long as nobody wrote one.</summary>
+    public Tensor? Grad
+    {
+        get
+        {
+            Tensor? written = gradient is { IsWritten: true } slot ? slot.Value : null;
+            return written is null || written.Shape == Shape ? written : written.View(Shape);
+        }
+    }
+
+    /// <summary>Address of the first element on its device.</summary>
+    /// <exception cref="ObjectDisposedException">Its step has ended, or it was disposed.</exception>
+    public nint Address => (buffer ?? throw Ended()).Address;
+
+    /// <summary>Elements in host memory, as a pointer for kernels; only on the CPU.</summary>
+    public float* Floats
+    {
+        get
+        {
+            RequireHost<float>();
+            return (float*)Address;
+        }
+    }
+
+    /// <summary>Elements in host memory as a span; only on the CPU.</summary>
+    /// <typeparam name="T">The storage type of <see cref="DType"/>: float, double, int, or ushort for bfloat16.</typeparam>
+    public Span<T> Span<T>()
+        where T : unmanaged
+    {
+        RequireHost<T>();
+        return new Span<T>((void*)Address, checked((int)Count));
+    }
+
+    /// <summary>Asks operators to produce its gradient from now on. Returns the tensor.</summary>
+    public Tensor RequireGrad()
+    {
+        gradient ??= new GradientSlot();
+        return this;
+    }
+
+    /// <summary>
+    /// The tensor to write the gradient to. On the first call since it was cleared its contents are undefined and must be overwritten
+    /// (<paramref name="accumulate"/> false), afterwards they must be added to.
+    /// </summary>
+    public Tensor GradForWrite(out bool accumulate)
+    {
+        GradientSlot slot = gradient ?? throw new InvalidOperationException($"The gradient of a tensor {Shape} was written, but it does not require one.");
+        slot.Value ??= isPersistent ? Device.Persistent(Shape, DType) : Device.Empty(Shape, DType);
+        accumulate = slot.IsWritten;
+        slot.IsWritten = true;
+        return slot.Value.Shape == Shape ? slot.Value : slot.Value.View(Shape);
+    }
+
+    /// <summary>Forgets the gradient; the next write overwrites it.</summary>
+    public void ClearGrad()
+    {
+        if (gradient is not null)
+        {
+            gradient.IsWritten = false;
+        }
+    }
+
+    /// <summary>Computes the gradients of everything this scalar was computed from in the open step.</summary>
+    /// <exception cref="InvalidOperationException">Not a scalar, not part of a recorded computation, or no step is open.</exception>
+    public void Backward()
+    {
+        if (Count != 1)
+        {
+            throw new InvalidOperationException($"Backward starts from a scalar loss, but this tensor has shape {Shape}: pass the gradient of its elements.");
+        }
+
+        Span<float> one = [1f];
+        using var seed = Device.Persistent(Shape);
+        seed.CopyFrom<float>(one);
+        Backward(seed);
+    }
+
+    /// <summary>Computes the gradients of everything this tensor was computed from, given the gradient of its own elements.</summary>
+    /// <param name="gradientOfThis">Same shape as this tensor.</param>
+    public void Backward(Tensor gradientOfThis)
+    {
+        SeedGrad(gradientOfThis);
+        (Device.CurrentStep ?? throw new InvalidOperationException("Backward needs the step in which the loss was computed, but none is open.")).Tape.Backward();
+    }
+
+    /// <summary>Adds a gradient without running the tape: for results that several tensors are differentiated from, before the last one's <see cref="Backward(Tensor)"/>.</summary>
+    public void SeedGrad(Tensor gradientOfThis)
+    {
+        ArgumentNullException.ThrowIfNull(gradientOfThis);
+        if (gradientOfThis.Shape != Shape)
+        {
+            throw new InvalidInputException($"The gradient given for a tensor {Shape} has shape {gradientOfThis.Shape}; both must be equal.");
+        }
+
+        Tensor target = GradForWrite(out bool accumulate);
+        if (accumulate)
+        {
+            throw new InvalidOperationException("A gradient was seeded for a tensor that already has one.");
+        }
+
+        Device.Copy(gradientOfThis.Address, target.Address, ByteCount);
+    }
+
+    /// <summary>The same elements under another shape of equal count. Gradients are shared too, and nothing is recorded.</summary>
+    /// <exception cref="InvalidInputException">The counts differ.</exception>
+    public Tensor Reshape(Shape shape)
+    {
+        if (shape.Count != Count)
+        {
+            throw new InvalidInputException($"A tensor {Shape} of {Count} elements cannot be seen as {shape}, which has {shape.Count}.");
+        }
+
+        return shape == Shape ? this : View(shape);
+    }
+
+    /// <summary>Copies host values in, row-major.</summary>
+    public void CopyFrom<T>(ReadOnlySpan<T> values)
+        where T : unmanaged
+    {
+        if (values.Length != Count || DTypeExtensions.Of<T>() != DType)
+        {
+            throw new InvalidInputException($"{values.Length} values of {typeof(T).Name} were copied into a tensor {Shape} of {DType}; count and type must match.");
+        }
+
+        Device.Upload(MemoryMarshal.AsBytes(values), Address);
+    }
+
+    /// <summary>Copies another tensor of the same device, shape and dtype in.</summary>
+    public void CopyFrom(Tensor source)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        if (source.Count != Count || source.DType != DType || source.Device != Device)
+        {
+            throw new InvalidInputException($"A tensor {source.Shape} of {source.DType} was copied into {Shape} of {DType}; device, count and type must match.");
+        }
+
+        Device.Copy(source.Address, Address, ByteCount);
+    }
+
+    /// <summary>Sets all elements to zero.</summary>
+    public void Zero() => Device.Fill(Address, ByteCount, 0);
+
+    /// <summary>Copies the elements to the host, waiting for the device.</summary>
+    public T[] ToHost<T>()
+        where T : unmanaged
+    {
+        var result = new T[Count];
+        CopyTo<T>(result);
+        return result;
+    }
+
+    /// <summary>Copies the elements to host memory, waiting for the device.</summary>
+    public void CopyTo<T>(Span<T> destination)
+        where T : unmanaged
+    {
+        if (destination.Length != Count || DTypeExtensions.Of<T>() != DType)
+        {
+            throw new InvalidInputException($"A tensor {Shape} of {DType} was copied to {destination.Length} values of {typeof(T).Name}; count and type must match.");
+        }
+
+        Device.Download(Address, MemoryMarshal.AsBytes(destination));
+    }
+
+    /// <summary>The value of a float32 scalar, waiting for the device.</summary>
+    public float Item()
+    {
+        Span<float> value = stackalloc float[1];
+        CopyTo(value);
+        return value[0];
+    }
+
+    /// <summary>Gives the memory back now: at once for a persistent tensor, a hint that is never wrong for one of a step.</summary>
+    public void Dispose()
+    {
+        if (gradient is { Value: { } value } && isPersistent)
+        {
+            gradient.Value = null;
+            gradient.IsWritten = false;
+            value.Dispose();
+        }
+
+        ReleaseBuffer();
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"Tensor {Shape} {DType} on {Device.Name}";
+
+    internal void MakePersistent() => isPersistent = true;
+
+    internal void EndOfStep()
+    {
+        if (!isPersistent)
+        {
+            ReleaseBuffer();
+        }
+    }
+
+    internal void ReleaseGrad()
+    {
+        if (gradient is { Value: { } value } slot && !isPersistent)
+        {
+            slot.IsWritten = false;
+            slot.Value = null;
+            value.ReleaseBuffer();
+        }
+    }
+
+    private Tensor View(Shape shape)
+    {
+        DeviceBuffer shared = buffer ?? throw Ended();
+        shared.References++;
+        var view = new Tensor(Device, shared, shape, DType, isPersistent: false) { gradient = gradient };
+        if (Device.CurrentStep is { } step)
+        {
+            step.Adopt(view);
+        }
+        else
+        {
+            view.isPersistent = true;
+        }
+
+        return view;
+    }
+
+    private void ReleaseBuffer()
+    {
+        if (buffer is { } held)
+        {
+            buffer = null;
+            if (--held.References == 0)
+            {
+                Device.Pool.Return(held);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void RequireHost<T>()
+        where T : unmanaged
+    {
+        if (Device is not CpuDevice || DTypeExtensions.Of<T>() != DType)
+        {
+            throw new InvalidOperationException($"{this} was read as {typeof(T).Name} in host memory; use ToHost to copy it, with its own type.");
+        }
+    }
+
+    private ObjectDisposedException Ended() => new(nameof(Tensor), $"A tensor {Shape} was used after its step ended; use Step.Keep for what must live longer.");
+
+    /// <summary>The gradient of a tensor, shared by its views.</summary>
+    private sealed class GradientSlot
+    {
+        public Tensor? Value;
+        public bool IsWritten;
+    }
+}
