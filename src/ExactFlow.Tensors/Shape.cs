@@ -91,6 +91,15 @@ public readonly struct Shape : IEquatable<Shape>
         return Of(dimensions[..Rank]);
     }
 
+    /// <summary>This shape with its outermost extent replaced.</summary>
+    public Shape WithFirst(int extent)
+    {
+        Span<int> dimensions = stackalloc int[MaxRank];
+        CopyTo(dimensions);
+        dimensions[0] = extent;
+        return Of(dimensions[..Rank]);
+    }
+
     /// <summary>Copies the extents to <paramref name="destination"/>.</summary>
     public void CopyTo(Span<int> destination)
     {

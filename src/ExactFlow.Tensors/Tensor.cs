@@ -12,12 +12,14 @@ public sealed unsafe class Tensor : IDisposable
 {
     private DeviceBuffer? buffer;
     private GradientSlot? gradient;
+    private readonly long byteOffset;
     private bool isPersistent;
 
-    internal Tensor(Device device, DeviceBuffer buffer, Shape shape, DType type, bool isPersistent)
+    internal Tensor(Device device, DeviceBuffer buffer, Shape shape, DType type, bool isPersistent, long byteOffset = 0)
     {
         Device = device;
         this.buffer = buffer;
+        this.byteOffset = byteOffset;
         this.isPersistent = isPersistent;
         Shape = shape;
         DType = type;
@@ -53,7 +55,7 @@ public sealed unsafe class Tensor : IDisposable
 
     /// <summary>Address of the first element on its device.</summary>
     /// <exception cref="ObjectDisposedException">Its step has ended, or it was disposed.</exception>
-    public nint Address => (buffer ?? throw Ended()).Address;
+    public nint Address => (buffer ?? throw Ended()).Address + (nint)byteOffset;
 
     /// <summary>Elements in host memory, as a pointer for kernels; only on the CPU.</summary>
     public float* Floats
@@ -156,6 +158,24 @@ public sealed unsafe class Tensor : IDisposable
         return shape == Shape ? this : View(shape);
     }
 
+    /// <summary>
+    /// Entries [<paramref name="start"/>, <paramref name="start"/> + <paramref name="count"/>) of the outermost dimension, sharing memory.
+    /// Has no gradient: for states, caches and results that are only read.
+    /// </summary>
+    /// <exception cref="InvalidInputException">The range reaches outside the dimension.</exception>
+    public Tensor Slice(int start, int count)
+    {
+        int extent = Shape.Rank == 0 ? 0 : Shape[0];
+        if (start < 0 || count < 0 || start > extent - count)
+        {
+            throw new InvalidInputException($"Entries [{start}, {start + (long)count}) were asked of a tensor {Shape}, whose outermost dimension has {extent}.");
+        }
+
+        Shape shape = Shape.WithFirst(count);
+        long row = extent == 0 ? 0 : ByteCount / extent;
+        return View(shape, byteOffset + (start * row), null);
+    }
+
     /// <summary>Copies host values in, row-major.</summary>
     public void CopyFrom<T>(ReadOnlySpan<T> values)
         where T : unmanaged
@@ -248,11 +268,13 @@ public sealed unsafe class Tensor : IDisposable
         }
     }
 
-    private Tensor View(Shape shape)
+    private Tensor View(Shape shape) => View(shape, byteOffset, gradient);
+
+    private Tensor View(Shape shape, long offset, GradientSlot? slot)
     {
         DeviceBuffer shared = buffer ?? throw Ended();
         shared.References++;
-        var view = new Tensor(Device, shared, shape, DType, isPersistent: false) { gradient = gradient };
+        var view = new Tensor(Device, shared, shape, DType, isPersistent: false, offset) { gradient = slot };
         if (Device.CurrentStep is { } step)
         {
             step.Adopt(view);
