@@ -1,0 +1,45 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+
+namespace ExactFlow.Training.Options;
+
+/// <summary>Where the text comes from and how it is cut.</summary>
+public sealed record DataOptions
+{
+    /// <summary>Files or folders with the text; none: the English prose of the .NET reference documentation on this machine.</summary>
+    [Description("text files or folders, comma-separated; none means the .NET reference documentation that ships with the SDK")]
+    public string[] Text { get; init; } = [];
+
+    /// <summary>Files or folders with the validation text; none: a part of the text that training never sees.</summary>
+    [Description("validation text files or folders; none means data.validation_fraction of the text is held out")]
+    public string[] ValidationText { get; init; } = [];
+
+    /// <summary>Part of the text held out when no validation text is given.</summary>
+    [Description("part of the text held out for validation when data.validation_text is empty")]
+    [Range(0.0001, 0.5)]
+    public double ValidationFraction { get; init; } = 0.02;
+
+    /// <summary>A tokenizer.json to use; null: a byte-level BPE is trained on the training text.</summary>
+    [Description("tokenizer.json to use; null trains a byte-level BPE on the training text")]
+    public string? Tokenizer { get; init; }
+
+    /// <summary>Size of the vocabulary when the tokenizer is trained.</summary>
+    [Description("vocabulary of the tokenizer that is trained")]
+    [Range(257, 1_000_000)]
+    public int Vocabulary { get; init; } = 4096;
+
+    /// <summary>Tokens a window gives as inputs.</summary>
+    [Description("tokens per sequence")]
+    [Range(1, 1 << 24)]
+    public int SequenceLength { get; init; } = 256;
+
+    /// <summary>Sequences that go through the model at once.</summary>
+    [Description("sequences per batch")]
+    [Range(1, 1 << 16)]
+    public int BatchSize { get; init; } = 8;
+
+    /// <summary>Batches whose gradients are averaged into one step.</summary>
+    [Description("batches whose gradients are averaged into one step")]
+    [Range(1, 1 << 16)]
+    public int Accumulation { get; init; } = 1;
+}

@@ -1,0 +1,31 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+
+namespace ExactFlow.Training.Options;
+
+/// <summary>The shape of a language model, without what follows from the tokenizer.</summary>
+public sealed record ModelOptions
+{
+    /// <summary>The mixer: a rule of the delta family, an integrator, mamba2 or softmax attention.</summary>
+    [Description("mixer of every layer: efla, deltanet, gated_efla, log_rate_gated_efla, gated_deltanet, an integrator, mamba2 or attention")]
+    public string Rule { get; init; } = "efla";
+
+    /// <summary>Width of the residual stream.</summary>
+    [Description("width of the residual stream")]
+    [Range(1, 65536)]
+    public int Hidden { get; init; } = 256;
+
+    /// <summary>Residual blocks.</summary>
+    [Description("residual blocks")]
+    [Range(1, 1024)]
+    public int Layers { get; init; } = 4;
+
+    /// <summary>Heads of each mixer; must divide the width.</summary>
+    [Description("heads of each mixer; must divide model.hidden")]
+    [Range(1, 1024)]
+    public int Heads { get; init; } = 4;
+
+    /// <summary>Whether the output head is the embedding table itself.</summary>
+    [Description("whether the output head shares the embedding table")]
+    public bool TieEmbeddings { get; init; }
+}
