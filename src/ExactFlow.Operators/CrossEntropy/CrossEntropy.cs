@@ -1,0 +1,104 @@
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
+
+namespace ExactFlow.Operators;
+
+/// <summary>
+/// The language-model loss fused with the output head: mean over tokens of -log softmax(h W^T)[target].
+/// Logits are made for a block of tokens at a time, once; the full [tokens, vocabulary] matrix never exists.
+/// </summary>
+public static partial class CrossEntropy
+{
+    /// <summary>Targets with this value take no part in the loss, unless another is given.</summary>
+    public const int DefaultIgnoreIndex = -100;
+
+    /// <summary>The mean loss in nats over all targets that are not ignored; 0 when all are. Records gradients for both matrices.</summary>
+    /// <remarks>When gradients are recorded they are computed here, in the pass that makes the logits; backward only scales them.</remarks>
+    /// <param name="hidden">Float32 [..., dim], the states before the head.</param>
+    /// <param name="headWeight">Float32 [vocabulary, dim].</param>
+    /// <param name="targets">Int32, one token id per row of <paramref name="hidden"/>.</param>
+    /// <param name="ignoreIndex">The target value that is left out.</param>
+    /// <returns>A float32 scalar of the open step.</returns>
+    /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, a target is outside the vocabulary, or the device has no form of the operator.</exception>
+    public static Tensor Apply(Tensor hidden, Tensor headWeight, Tensor targets, int ignoreIndex = DefaultIgnoreIndex)
+    {
+        Device device = Validate(hidden, headWeight, targets);
+        if (device is not CpuDevice cpu)
+        {
+            throw Require.NoForm(nameof(CrossEntropy), device);
+        }
+
+        int counted = CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
+        Tensor loss = device.Empty([]);
+        Step? step = device.CurrentStep is { RecordsGradients: true } open && (hidden.RequiresGrad || headWeight.RequiresGrad) ? open : null;
+        Tensor? hiddenGradient = step is not null && hidden.RequiresGrad ? device.Empty(hidden.Shape) : null;
+        Tensor? weightGradient = step is not null && headWeight.RequiresGrad ? device.Empty(headWeight.Shape) : null;
+        Forward(cpu, hidden, headWeight, targets, ignoreIndex, counted, loss, hiddenGradient, weightGradient);
+        step?.Tape.Record(loss, () => Backward(cpu, hidden, headWeight, hiddenGradient, weightGradient, loss.Grad!.Item()));
+        return loss;
+    }
+
+    /// <summary>The loss of every token in nats, for evaluation; 0 where the target is ignored. Records nothing.</summary>
+    /// <param name="hidden">Float32 [..., dim], the states before the head.</param>
+    /// <param name="headWeight">Float32 [vocabulary, dim].</param>
+    /// <param name="targets">Int32, one token id per row of <paramref name="hidden"/>.</param>
+    /// <param name="ignoreIndex">The target value whose loss is 0.</param>
+    /// <returns>Float32 of the shape of <paramref name="targets"/>, a tensor of the open step.</returns>
+    /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, a target is outside the vocabulary, or the device has no form of the operator.</exception>
+    public static Tensor PerToken(Tensor hidden, Tensor headWeight, Tensor targets, int ignoreIndex = DefaultIgnoreIndex)
+    {
+        Device device = Validate(hidden, headWeight, targets);
+        if (device is not CpuDevice cpu)
+        {
+            throw Require.NoForm(nameof(CrossEntropy), device);
+        }
+
+        CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
+        Tensor losses = device.Empty(targets.Shape);
+        TokenLosses(cpu, hidden, headWeight, targets, ignoreIndex, losses);
+        return losses;
+    }
+
+    private static Device Validate(Tensor hidden, Tensor headWeight, Tensor targets)
+    {
+        ArgumentNullException.ThrowIfNull(hidden);
+        Device device = hidden.Device;
+        Require.Float32(nameof(CrossEntropy), nameof(hidden), hidden, device);
+        Require.Float32(nameof(CrossEntropy), nameof(headWeight), headWeight, device);
+        Require.Int32(nameof(CrossEntropy), nameof(targets), targets, device);
+        if (headWeight.Shape.Rank != 2 || hidden.Shape.Rank < 1 || hidden.Shape[^1] != headWeight.Shape[1] || headWeight.Shape[0] == 0)
+        {
+            throw new InvalidInputException(
+                $"CrossEntropy expects hidden [..., dim] and headWeight [vocabulary, dim] with the same `dim`, but hidden is {hidden.Shape} and headWeight is {headWeight.Shape}.");
+        }
+
+        if (targets.Count != hidden.Shape.RowCount())
+        {
+            throw new InvalidInputException($"CrossEntropy expects one target per row of hidden {hidden.Shape}, but targets is {targets.Shape}.");
+        }
+
+        return device;
+    }
+
+    private static int CountTargets(ReadOnlySpan<int> targets, int vocabulary, int ignoreIndex)
+    {
+        int counted = 0;
+        for (int i = 0; i < targets.Length; i++)
+        {
+            if (targets[i] == ignoreIndex)
+            {
+                continue;
+            }
+
+            if ((uint)targets[i] >= (uint)vocabulary)
+            {
+                throw new InvalidInputException(
+                    $"CrossEntropy expects targets in [0, {vocabulary}) or {ignoreIndex} (ignored), but target {i} is {targets[i]}; check that text and model use the same tokenizer.");
+            }
+
+            counted++;
+        }
+
+        return counted;
+    }
+}
