@@ -32,7 +32,7 @@ public sealed partial class AdamW : IDisposable
         secondMoments = new Tensor[parameters.Count];
         for (int i = 0; i < parameters.Count; i++)
         {
-            Require.Float32(nameof(AdamW), parameters[i].Name, parameters[i].Value, device);
+            Require.SameDevice(nameof(AdamW), parameters[0].Name, parameters[0].Value, parameters[i].Name, parameters[i].Value);
             firstMoments[i] = device.Persistent(parameters[i].Value.Shape);
             secondMoments[i] = device.Persistent(parameters[i].Value.Shape);
         }
@@ -115,7 +115,7 @@ public sealed partial class AdamW : IDisposable
                 Update(cpu, learningRate, gradientScale);
                 break;
             default:
-                throw Require.NoForm(nameof(AdamW), device);
+                throw Require.Implementation(nameof(AdamW), device);
         }
     }
 }

@@ -25,7 +25,7 @@ public static partial class CrossEntropy
         Device device = Validate(hidden, headWeight, targets);
         if (device is not CpuDevice cpu)
         {
-            throw Require.NoForm(nameof(CrossEntropy), device);
+            throw Require.Implementation(nameof(CrossEntropy), device);
         }
 
         int counted = CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
@@ -50,7 +50,7 @@ public static partial class CrossEntropy
         Device device = Validate(hidden, headWeight, targets);
         if (device is not CpuDevice cpu)
         {
-            throw Require.NoForm(nameof(CrossEntropy), device);
+            throw Require.Implementation(nameof(CrossEntropy), device);
         }
 
         CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
@@ -63,9 +63,11 @@ public static partial class CrossEntropy
     {
         ArgumentNullException.ThrowIfNull(hidden);
         Device device = hidden.Device;
-        Require.Float32(nameof(CrossEntropy), nameof(hidden), hidden, device);
-        Require.Float32(nameof(CrossEntropy), nameof(headWeight), headWeight, device);
-        Require.Int32(nameof(CrossEntropy), nameof(targets), targets, device);
+        Require.Float32(nameof(CrossEntropy), nameof(hidden), hidden);
+        Require.Float32(nameof(CrossEntropy), nameof(headWeight), headWeight);
+        Require.SameDevice(nameof(CrossEntropy), nameof(hidden), hidden, nameof(headWeight), headWeight);
+        Require.Int32(nameof(CrossEntropy), nameof(targets), targets);
+        Require.SameDevice(nameof(CrossEntropy), nameof(hidden), hidden, nameof(targets), targets);
         if (headWeight.Shape.Rank != 2 || hidden.Shape.Rank < 1 || hidden.Shape[^1] != headWeight.Shape[1] || headWeight.Shape[0] == 0)
         {
             throw new InvalidInputException(

@@ -22,7 +22,7 @@ public static partial class GradientNorm
         return device switch
         {
             CpuDevice cpu => Forward(cpu, parameters),
-            _ => throw Require.NoForm(nameof(GradientNorm), device),
+            _ => throw Require.Implementation(nameof(GradientNorm), device),
         };
     }
 

@@ -21,7 +21,7 @@ public static partial class Linear
                 Forward(cpu, x, weight, bias, y);
                 break;
             default:
-                throw Require.NoForm(nameof(Linear), device);
+                throw Require.Implementation(nameof(Linear), device);
         }
 
         if (device.CurrentStep is { RecordsGradients: true } step && (x.RequiresGrad || weight.RequiresGrad || bias is { RequiresGrad: true }))
@@ -36,8 +36,9 @@ public static partial class Linear
     {
         ArgumentNullException.ThrowIfNull(x);
         Device device = x.Device;
-        Require.Float32(nameof(Linear), nameof(x), x, device);
-        Require.Float32(nameof(Linear), nameof(weight), weight, device);
+        Require.Float32(nameof(Linear), nameof(x), x);
+        Require.Float32(nameof(Linear), nameof(weight), weight);
+        Require.SameDevice(nameof(Linear), nameof(x), x, nameof(weight), weight);
         if (weight.Shape.Rank != 2 || x.Shape.Rank < 1 || x.Shape[^1] != weight.Shape[1])
         {
             throw new InvalidInputException($"Linear expects x [..., in] and weight [out, in] with the same `in`, but x is {x.Shape} and weight is {weight.Shape}.");
@@ -45,7 +46,8 @@ public static partial class Linear
 
         if (bias is not null)
         {
-            Require.Float32(nameof(Linear), nameof(bias), bias, device);
+            Require.Float32(nameof(Linear), nameof(bias), bias);
+            Require.SameDevice(nameof(Linear), nameof(x), x, nameof(bias), bias);
             if (bias.Shape.Rank != 1 || bias.Shape[0] != weight.Shape[0])
             {
                 throw new InvalidInputException($"Linear expects bias [out] to match weight [out, in], but bias is {bias.Shape} and weight is {weight.Shape}.");

@@ -17,7 +17,7 @@ public static partial class RotaryEmbedding
         Device device = Validate(x, position, theta, offsets);
         if (device is not CpuDevice cpu)
         {
-            throw Require.NoForm(nameof(RotaryEmbedding), device);
+            throw Require.Implementation(nameof(RotaryEmbedding), device);
         }
 
         Tensor y = device.Empty(x.Shape);
@@ -37,7 +37,7 @@ public static partial class RotaryEmbedding
     private static Device Validate(Tensor x, int position, float theta, SequenceOffsets? offsets)
     {
         ArgumentNullException.ThrowIfNull(x);
-        Require.Float32(nameof(RotaryEmbedding), nameof(x), x, x.Device);
+        Require.Float32(nameof(RotaryEmbedding), nameof(x), x);
         if (x.Shape.Rank != 4 || x.Shape[3] % 2 != 0)
         {
             throw new InvalidInputException($"RotaryEmbedding expects x [batch, time, heads, dim] with an even dim, but x is {x.Shape}.");

@@ -18,7 +18,7 @@ public static partial class SoftmaxAttention
         Device device = Validate(q, k, v, offsets);
         if (device is not CpuDevice cpu)
         {
-            throw Require.NoForm(nameof(SoftmaxAttention), device);
+            throw Require.Implementation(nameof(SoftmaxAttention), device);
         }
 
         float factor = scale ?? (1 / MathF.Sqrt(q.Shape[3]));
@@ -53,7 +53,7 @@ public static partial class SoftmaxAttention
 
         if (device is not CpuDevice cpu)
         {
-            throw Require.NoForm(nameof(SoftmaxAttention), device);
+            throw Require.Implementation(nameof(SoftmaxAttention), device);
         }
 
         Tensor output = device.Empty(q.Shape.WithLast(valueCache.Shape[3]));
@@ -81,9 +81,11 @@ public static partial class SoftmaxAttention
     {
         ArgumentNullException.ThrowIfNull(q);
         Device device = q.Device;
-        Require.Float32(nameof(SoftmaxAttention), nameof(q), q, device);
-        Require.Float32(nameof(SoftmaxAttention), nameof(k), k, device);
-        Require.Float32(nameof(SoftmaxAttention), nameof(v), v, device);
+        Require.Float32(nameof(SoftmaxAttention), nameof(q), q);
+        Require.Float32(nameof(SoftmaxAttention), nameof(k), k);
+        Require.SameDevice(nameof(SoftmaxAttention), nameof(q), q, nameof(k), k);
+        Require.Float32(nameof(SoftmaxAttention), nameof(v), v);
+        Require.SameDevice(nameof(SoftmaxAttention), nameof(q), q, nameof(v), v);
         bool ranks = q.Shape.Rank == 4 && k.Shape.Rank == 4 && v.Shape.Rank == 4;
         if (!ranks || q.Shape[0] != k.Shape[0] || q.Shape[3] != k.Shape[3] || k.Shape[2] == 0 || q.Shape[2] % k.Shape[2] != 0)
         {
