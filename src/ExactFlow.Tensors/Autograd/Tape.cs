@@ -21,7 +21,19 @@ public sealed class Tape
         ArgumentNullException.ThrowIfNull(output);
         output.RequireGrad();
         second?.RequireGrad();
-        nodes.Add(new Node(output, second, backward));
+        nodes.Add(new Node(output, second, null, backward));
+    }
+
+    /// <summary>Records an operator with any number of outputs (at least one); the closure must allow for any of their gradients being null.</summary>
+    public void Record(Tensor[] outputs, Action backward)
+    {
+        ArgumentNullException.ThrowIfNull(outputs);
+        foreach (Tensor output in outputs)
+        {
+            output.RequireGrad();
+        }
+
+        nodes.Add(new Node(outputs[0], null, outputs, backward));
     }
 
     /// <summary>
@@ -33,11 +45,10 @@ public sealed class Tape
         for (int i = nodes.Count - 1; i >= 0; i--)
         {
             Node node = nodes[i];
-            if (node.Output.Grad is not null || node.Second?.Grad is not null)
+            if (node.HasGradient)
             {
                 node.Backward();
-                node.Output.ReleaseGrad();
-                node.Second?.ReleaseGrad();
+                node.ReleaseGradients();
             }
         }
 
@@ -46,5 +57,34 @@ public sealed class Tape
 
     internal void Clear() => nodes.Clear();
 
-    private readonly record struct Node(Tensor Output, Tensor? Second, Action Backward);
+    /// <summary>An operator: one output, a second one, or all of many.</summary>
+    private readonly record struct Node(Tensor Output, Tensor? Second, Tensor[]? Many, Action Backward)
+    {
+        public bool HasGradient
+        {
+            get
+            {
+                foreach (Tensor output in Many ?? [])
+                {
+                    if (output.Grad is not null)
+                    {
+                        return true;
+                    }
+                }
+
+                return Output.Grad is not null || Second?.Grad is not null;
+            }
+        }
+
+        public void ReleaseGradients()
+        {
+            foreach (Tensor output in Many ?? [])
+            {
+                output.ReleaseGrad();
+            }
+
+            Output.ReleaseGrad();
+            Second?.ReleaseGrad();
+        }
+    }
 }

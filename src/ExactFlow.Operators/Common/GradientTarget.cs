@@ -1,0 +1,34 @@
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Operators;
+
+/// <summary>Where a kernel writes the gradient of one input: nowhere, over undefined memory, or added to what is there.</summary>
+internal readonly unsafe struct GradientTarget
+{
+    private GradientTarget(float* address, bool accumulate)
+    {
+        Address = address;
+        Accumulate = accumulate;
+    }
+
+    /// <summary>First element, or null when the input wants no gradient.</summary>
+    public float* Address { get; }
+
+    /// <summary>Whether to add instead of overwriting.</summary>
+    public bool Accumulate { get; }
+
+    /// <summary>Whether a gradient is wanted.</summary>
+    public bool IsWanted => Address != null;
+
+    /// <summary>Asks an input for its gradient (on the CPU). Call it once per input and backward pass, since the next call accumulates.</summary>
+    public static GradientTarget Of(Tensor? input)
+    {
+        if (input is not { RequiresGrad: true })
+        {
+            return default;
+        }
+
+        Tensor gradient = input.GradForWrite(out bool accumulate);
+        return new GradientTarget(gradient.Floats, accumulate);
+    }
+}

@@ -1,0 +1,107 @@
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
+
+namespace ExactFlow.Operators;
+
+/// <summary>
+/// Causal depthwise convolution over time with a short filter per channel, an optional bias and SiLU, as in front of q, k and v of linear attention
+/// (Mamba, arXiv 2312.00752; H3, arXiv 2212.14052).
+/// </summary>
+public static unsafe partial class ShortConvolution
+{
+    /// <summary>y[t, c] = act(bias[c] + sum_j weight[c, j] x[t - (width - 1) + j, c]); tokens before the start of a sequence are zeros, or the carried state.</summary>
+    /// <param name="x">Float32 <c>[batch, time, channels]</c>.</param>
+    /// <param name="weight">Float32 <c>[channels, width]</c>; <c>weight[.., width - 1]</c> multiplies the current token.</param>
+    /// <param name="bias">Float32 <c>[channels]</c>, or null.</param>
+    /// <param name="silu">Whether SiLU follows.</param>
+    /// <param name="state">
+    /// Float32 <c>[sequences, channels, width - 1]</c>, the last inputs of each sequence, oldest first: read as the tokens before the first one and
+    /// replaced by the last ones of this call. For inference: a call that records gradients refuses it.
+    /// </param>
+    /// <param name="offsets">Documents of a packed row (batch 1), or null when each batch entry is one sequence.</param>
+    /// <returns>Float32, the shape of <paramref name="x"/>.</returns>
+    /// <exception cref="InvalidInputException">Shapes do not fit, a dtype is not float32, devices differ, or a state was given while gradients are recorded.</exception>
+    public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias = null, bool silu = true, Tensor? state = null, SequenceOffsets? offsets = null)
+    {
+        Check(x, weight, bias, state, offsets);
+        Tape? tape = Recording.TapeFor(x, weight, bias);
+        if (tape is not null && state is not null)
+        {
+            throw new InvalidInputException(
+                "ShortConvolution was given a carried state in a step that records gradients, and a state has none: open the step with recordGradients: false, or leave the state out.");
+        }
+
+        Tensor y = x.Device.Empty(x.Shape);
+        switch (x.Device)
+        {
+            case CpuDevice cpu:
+                Forward(cpu, x, weight, bias, silu, state, offsets, y);
+                break;
+            default:
+                throw Require.Implementation("ShortConvolution", x.Device);
+        }
+
+        if (tape is not null)
+        {
+            Record(tape, x, weight, bias, silu, offsets, y);
+        }
+
+        return y;
+    }
+
+    private static void Check(Tensor x, Tensor weight, Tensor? bias, Tensor? state, SequenceOffsets? offsets)
+    {
+        Require.Float32("ShortConvolution", "x", x);
+        Require.Float32("ShortConvolution", "weight", weight);
+        if (x.Shape.Rank != 3 || x.Shape[2] == 0)
+        {
+            throw new InvalidInputException($"ShortConvolution needs x of shape [batch, time, channels], but it has shape {x.Shape}: reshape it.");
+        }
+
+        int channels = x.Shape[2];
+        if (weight.Shape.Rank != 2 || weight.Shape[0] != channels || weight.Shape[1] == 0)
+        {
+            throw new InvalidInputException(
+                $"ShortConvolution of x {x.Shape} needs weight of shape [{channels}, width], one filter per channel, but it has shape {weight.Shape}: check the channels.");
+        }
+
+        Require.SameDevice("ShortConvolution", "x", x, "weight", weight);
+        if (bias is not null)
+        {
+            Require.PerFeature("ShortConvolution", "bias", bias, "x", x);
+        }
+
+        if (offsets is not null && (x.Shape[0] != 1 || offsets.TotalLength != x.Shape[1]))
+        {
+            throw new InvalidInputException(
+                $"ShortConvolution of packed documents needs x of shape [1, {offsets.TotalLength}, channels], the total of the sequence offsets, but it has shape {x.Shape}: pack all documents into one row.");
+        }
+
+        if (state is not null)
+        {
+            CheckState(x, weight, state, offsets);
+        }
+    }
+
+    private static void CheckState(Tensor x, Tensor weight, Tensor state, SequenceOffsets? offsets)
+    {
+        Require.Float32("ShortConvolution", "state", state);
+        Shape expected = [offsets?.Count ?? x.Shape[0], x.Shape[2], weight.Shape[1] - 1];
+        if (state.Shape != expected)
+        {
+            throw new InvalidInputException(
+                $"ShortConvolution of x {x.Shape} with weight {weight.Shape} carries a state of shape {expected} (sequences, channels, width - 1), but it has shape {state.Shape}: make a new state.");
+        }
+
+        Require.SameDevice("ShortConvolution", "x", x, "state", state);
+    }
+
+    private static void Record(Tape tape, Tensor x, Tensor weight, Tensor? bias, bool silu, SequenceOffsets? offsets, Tensor y)
+        => tape.Record(y, () =>
+        {
+            var inputGradient = GradientTarget.Of(x);
+            var weightGradient = GradientTarget.Of(weight);
+            var biasGradient = GradientTarget.Of(bias);
+            Backward((CpuDevice)x.Device, x, weight, bias, silu, offsets, y.Grad!, inputGradient, weightGradient, biasGradient);
+        });
+}
