@@ -65,7 +65,16 @@ public abstract class Device : IDisposable
     public Tensor Persistent(Shape shape, DType type = DType.Float32)
     {
         var tensor = new Tensor(this, Pool.Rent(shape.Count * type.Size()), shape, type, isPersistent: true);
-        Zero(tensor.Address, tensor.ByteCount);
+        try
+        {
+            Zero(tensor.Address, tensor.ByteCount);
+        }
+        catch
+        {
+            tensor.Dispose();
+            throw;
+        }
+
         return tensor;
     }
 
@@ -89,9 +98,15 @@ public abstract class Device : IDisposable
             step.Dispose();
         }
 
-        Dispose(true);
-        Pool.Dispose();
         GC.SuppressFinalize(this);
+        try
+        {
+            Pool.Dispose();
+        }
+        finally
+        {
+            Dispose(true);
+        }
     }
 
     /// <summary>Takes memory from the system, aligned to at least 64 bytes.</summary>
@@ -113,7 +128,7 @@ public abstract class Device : IDisposable
     /// <summary>Copies between places on the device.</summary>
     protected internal abstract void Copy(nint source, nint destination, long bytes);
 
-    /// <summary>Releases what the derived device holds besides the pool.</summary>
+    /// <summary>Releases what the derived device holds besides the pool, which has given its memory back by then.</summary>
     protected virtual void Dispose(bool disposing)
     {
     }

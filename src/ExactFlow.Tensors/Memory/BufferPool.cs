@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.ExceptionServices;
 
 namespace ExactFlow.Tensors.Memory;
 
@@ -43,7 +44,7 @@ public sealed class BufferPool : IDisposable
         PeakRentedBytes = Math.Max(PeakRentedBytes, RentedBytes);
         if (device.PoisonFreshMemory)
         {
-            device.Fill(buffer.Address, capacity, 0xFF);
+            Poison(buffer);
         }
 
         return buffer;
@@ -70,17 +71,27 @@ public sealed class BufferPool : IDisposable
         blocks.Push(buffer);
     }
 
-    /// <summary>Gives all unused blocks back to the system.</summary>
+    /// <summary>Gives all unused blocks back to the system. A block the device fails to free does not keep the others; its error is thrown in the end.</summary>
     public void Trim()
     {
+        ExceptionDispatchInfo? failure = null;
         foreach (Stack<DeviceBuffer> blocks in free.Values)
         {
             while (blocks.TryPop(out DeviceBuffer? block))
             {
-                device.FreeNative(block.Address, block.Capacity);
                 ReservedBytes -= block.Capacity;
+                try
+                {
+                    device.FreeNative(block.Address, block.Capacity);
+                }
+                catch (Exception exception)
+                {
+                    failure ??= ExceptionDispatchInfo.Capture(exception);
+                }
             }
         }
+
+        failure?.Throw();
     }
 
     /// <summary>Starts a new measurement of <see cref="PeakRentedBytes"/>.</summary>
@@ -99,6 +110,19 @@ public sealed class BufferPool : IDisposable
         int log = BitOperations.Log2((ulong)(bytes - 1));
         long quarter = Math.Max(1L << log >> 2, SmallestBlock);
         return (bytes + quarter - 1) / quarter * quarter;
+    }
+
+    private void Poison(DeviceBuffer buffer)
+    {
+        try
+        {
+            device.Fill(buffer.Address, buffer.Capacity, 0xFF);
+        }
+        catch
+        {
+            Return(buffer);
+            throw;
+        }
     }
 
     private DeviceBuffer Allocate(long capacity)

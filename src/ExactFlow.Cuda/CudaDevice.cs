@@ -1,0 +1,288 @@
+using System.Text;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Cuda;
+
+/// <summary>
+/// A GPU: memory, copies and launches in the order of one stream. Memory the pool takes back may be handed out again at once,
+/// because whatever still reads it was queued earlier on the same stream.
+/// </summary>
+public sealed unsafe class CudaDevice : Device
+{
+    /// <summary>The oldest driver that is accepted, as CUDA 12.0: 1000 * major + 10 * minor.</summary>
+    public const int OldestDriver = 12_000;
+
+    private const uint NonBlockingStream = 1;
+
+    [ThreadStatic]
+    private static nint contextOfThread;
+
+    private readonly int device;
+    private readonly nint context;
+
+    /// <summary>Opens a GPU through a driver.</summary>
+    /// <param name="driver">The real driver, or a fake in tests.</param>
+    /// <param name="ordinal">Which GPU, from 0.</param>
+    /// <exception cref="InvalidInputException">There is no such GPU, or its driver is too old.</exception>
+    /// <exception cref="CudaException">A call failed; whatever had been taken is given back.</exception>
+    public CudaDevice(ICudaDriver driver, int ordinal = 0)
+    {
+        ArgumentNullException.ThrowIfNull(driver);
+        Driver = driver;
+        Name = $"cuda:{ordinal}";
+        device = Find(ordinal);
+        Check(driver.PrimaryContextRetain(out context, device), "cuDevicePrimaryCtxRetain");
+        try
+        {
+            UseOnThisThread();
+            MultiprocessorCount = Attribute(CudaDeviceAttribute.MultiprocessorCount);
+            ComputeCapability = new Version(Attribute(CudaDeviceAttribute.ComputeCapabilityMajor), Attribute(CudaDeviceAttribute.ComputeCapabilityMinor));
+            MaxSharedBytes = Attribute(CudaDeviceAttribute.MaxSharedMemoryPerBlockOptIn);
+            ModelName = ReadModelName();
+            Check(driver.DeviceTotalMem(out nuint bytes, device), "cuDeviceTotalMem");
+            TotalBytes = (long)bytes;
+            Check(driver.StreamCreate(out nint stream, NonBlockingStream), "cuStreamCreate");
+            Stream = stream;
+        }
+        catch
+        {
+            ReleaseContext();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <summary>The product's name, such as <c>NVIDIA H100 80GB HBM3</c>.</summary>
+    public string ModelName { get; }
+
+    /// <summary>Memory of the GPU, in bytes.</summary>
+    public long TotalBytes { get; }
+
+    /// <summary>Multiprocessors.</summary>
+    public int MultiprocessorCount { get; }
+
+    /// <summary>Compute capability, such as 9.0.</summary>
+    public Version ComputeCapability { get; }
+
+    /// <summary>Bytes of shared memory that a block may use.</summary>
+    public int MaxSharedBytes { get; }
+
+    /// <summary>The stream everything is queued on.</summary>
+    internal nint Stream { get; }
+
+    /// <summary>The driver underneath.</summary>
+    internal ICudaDriver Driver { get; }
+
+    /// <inheritdoc/>
+    public override void Synchronize()
+    {
+        UseOnThisThread();
+        Check(Driver.StreamSynchronize(Stream), "cuStreamSynchronize");
+    }
+
+    /// <summary>Queues a kernel.</summary>
+    /// <param name="function">From <see cref="CudaModule.Function"/>.</param>
+    /// <param name="geometry">Grid, block and shared memory.</param>
+    /// <param name="arguments">The address of each argument, in the kernel's order; read before the call returns.</param>
+    /// <exception cref="ArgumentException">The geometry is outside what a GPU can launch.</exception>
+    public void Launch(CudaFunction function, LaunchGeometry geometry, ReadOnlySpan<nint> arguments)
+    {
+        string? problem = geometry.Problem() ?? (geometry.SharedBytes > MaxSharedBytes ? $"a block of {Name} has at most {MaxSharedBytes:N0} bytes of shared memory" : null);
+        if (problem is not null)
+        {
+            throw new ArgumentException($"Kernel {function.Name} cannot be launched with {geometry}: {problem}.", nameof(geometry));
+        }
+
+        UseOnThisThread();
+        fixed (nint* pointers = arguments)
+        {
+            Check(Driver.LaunchKernel(function.Handle, geometry, Stream, (void**)pointers), "cuLaunchKernel", function.Name);
+        }
+    }
+
+    /// <summary>Records what <paramref name="work"/> queues into a graph, instead of running it. The work must not wait for the device nor allocate.</summary>
+    public CudaGraph Capture(Action work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        UseOnThisThread();
+        Check(Driver.StreamBeginCapture(Stream), "cuStreamBeginCapture");
+        try
+        {
+            work();
+        }
+        catch
+        {
+            // What went wrong in the work is the error to show; a capture it broke ends without a graph.
+            if (Driver.StreamEndCapture(Stream, out nint unfinished) == CudaResult.Success && unfinished != 0)
+            {
+                _ = Driver.GraphDestroy(unfinished);
+            }
+
+            throw;
+        }
+
+        Check(Driver.StreamEndCapture(Stream, out nint graph), "cuStreamEndCapture");
+        return new CudaGraph(this, graph);
+    }
+
+    /// <inheritdoc/>
+    protected override nint AllocateNative(long bytes)
+    {
+        UseOnThisThread();
+        CudaResult result = Driver.MemAllocAsync(out nint address, checked((nuint)bytes), Stream);
+        if (result == CudaResult.OutOfMemory)
+        {
+            throw new OutOfMemoryException($"{ModelName} ({Name}) has no {bytes:N0} bytes left of its {TotalBytes:N0}.");
+        }
+
+        Check(result, "cuMemAllocAsync", $"{bytes:N0} bytes");
+        return address;
+    }
+
+    /// <inheritdoc/>
+    protected override void FreeNative(nint address, long bytes)
+    {
+        UseOnThisThread();
+        Check(Driver.MemFreeAsync(address, Stream), "cuMemFreeAsync", $"{bytes:N0} bytes");
+    }
+
+    /// <inheritdoc/>
+    protected override void Fill(nint address, long bytes, byte value)
+    {
+        if (bytes > 0)
+        {
+            UseOnThisThread();
+            Check(Driver.MemsetD8Async(address, value, checked((nuint)bytes), Stream), "cuMemsetD8Async", $"{bytes:N0} bytes");
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Upload(ReadOnlySpan<byte> source, nint destination)
+    {
+        if (source.IsEmpty)
+        {
+            return;
+        }
+
+        // The driver has read pageable memory when the call returns; memory it pinned is never passed here.
+        UseOnThisThread();
+        fixed (byte* bytes = source)
+        {
+            Check(Driver.MemcpyHtoDAsync(destination, bytes, (nuint)source.Length, Stream), "cuMemcpyHtoDAsync", $"{source.Length:N0} bytes");
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Download(nint source, Span<byte> destination)
+    {
+        if (destination.IsEmpty)
+        {
+            return;
+        }
+
+        UseOnThisThread();
+        fixed (byte* bytes = destination)
+        {
+            Check(Driver.MemcpyDtoHAsync(bytes, source, (nuint)destination.Length, Stream), "cuMemcpyDtoHAsync", $"{destination.Length:N0} bytes");
+            Check(Driver.StreamSynchronize(Stream), "cuStreamSynchronize");
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Copy(nint source, nint destination, long bytes)
+    {
+        if (bytes > 0)
+        {
+            UseOnThisThread();
+            Check(Driver.MemcpyDtoDAsync(destination, source, checked((nuint)bytes), Stream), "cuMemcpyDtoDAsync", $"{bytes:N0} bytes");
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        try
+        {
+            UseOnThisThread();
+            Check(Driver.StreamDestroy(Stream), "cuStreamDestroy");
+        }
+        finally
+        {
+            ReleaseContext();
+        }
+    }
+
+    /// <summary>Makes the context current for the calling thread, which the driver asks of every call. Free when it already is.</summary>
+    internal void UseOnThisThread()
+    {
+        if (contextOfThread != context)
+        {
+            Check(Driver.ContextSetCurrent(context), "cuCtxSetCurrent");
+            contextOfThread = context;
+        }
+    }
+
+    /// <summary>Throws unless a call succeeded.</summary>
+    internal void Check(CudaResult result, string call, string? subject = null)
+    {
+        if (result != CudaResult.Success)
+        {
+            string detail = subject is null ? "" : $" ({subject})";
+            throw new CudaException(call, result, $"{call}{detail} failed on {Name} with {Driver.Describe(result)}.");
+        }
+    }
+
+    private int Find(int ordinal)
+    {
+        CudaResult initialised = Driver.Init();
+        int count = 0;
+        if (initialised != CudaResult.NoDevice)
+        {
+            Check(initialised, "cuInit");
+            Check(Driver.DriverGetVersion(out int version), "cuDriverGetVersion");
+            if (version < OldestDriver)
+            {
+                throw new InvalidInputException(
+                    $"Opening {Name} needs an NVIDIA driver for CUDA {OldestDriver / 1000}.{OldestDriver % 1000 / 10} or newer, but the installed one runs CUDA {version / 1000}.{version % 1000 / 10} at most: update the driver, or use --device cpu.");
+            }
+
+            Check(Driver.DeviceGetCount(out count), "cuDeviceGetCount");
+        }
+
+        if ((uint)ordinal >= (uint)count)
+        {
+            string found = count switch { 0 => "no GPU", 1 => "one GPU, cuda:0", _ => $"{count} GPUs, cuda:0 to cuda:{count - 1}" };
+            throw new InvalidInputException($"Opening {Name} failed because the NVIDIA driver reports {found}: choose one that exists, check CUDA_VISIBLE_DEVICES, or use --device cpu.");
+        }
+
+        Check(Driver.DeviceGet(out int handle, ordinal), "cuDeviceGet");
+        return handle;
+    }
+
+    private int Attribute(CudaDeviceAttribute attribute)
+    {
+        Check(Driver.DeviceGetAttribute(out int value, attribute, device), "cuDeviceGetAttribute", attribute.ToString());
+        return value;
+    }
+
+    private string ReadModelName()
+    {
+        Span<byte> name = stackalloc byte[256];
+        name.Clear();
+        Check(Driver.DeviceGetName(name, device), "cuDeviceGetName");
+        int end = name.IndexOf((byte)0);
+        return Encoding.UTF8.GetString(end < 0 ? name : name[..end]);
+    }
+
+    private void ReleaseContext()
+    {
+        if (contextOfThread == context)
+        {
+            contextOfThread = 0;
+        }
+
+        Check(Driver.PrimaryContextRelease(device), "cuDevicePrimaryCtxRelease");
+    }
+}
