@@ -57,7 +57,7 @@ public static unsafe class MatrixMultiply
             for (int p = 0; p < Math.Max(k, 1); p += 32)
             {
                 int depth = Math.Min(32, k - p);
-                TileProduct.Transpose(columns, depth, b + ((nint)column * ldb) + p, ldb, transposed, ColumnBlock);
+                TileProduct.Transpose<TV>(columns, depth, b + ((nint)column * ldb) + p, ldb, transposed, ColumnBlock);
                 TileProduct.Multiply<TV>(
                     rows, columns, depth, aBlock + (transposeA ? (nint)p * lda : p), lda, transposeA, transposed, ColumnBlock, cBlock, ldc, accumulate || p > 0, alpha);
             }

@@ -94,6 +94,13 @@ public unsafe interface IFloatVector<TSelf>
     /// </summary>
     static abstract TSelf SplitExponent(TSelf value, out TSelf exponent);
 
+    /// <summary>
+    /// Transposes <paramref name="rows"/> rows (1 to <see cref="Count"/>) of <see cref="Count"/> columns: column j becomes the vector at
+    /// <c>destination + j * destinationStride</c>, with zeros in its lanes from <paramref name="rows"/> on. The vectors are written in ascending order,
+    /// so a stride of <paramref name="rows"/> packs them densely and lets each overwrite the zeros of the one before.
+    /// </summary>
+    static abstract void TransposeBlock(float* source, nint sourceStride, int rows, float* destination, nint destinationStride);
+
     /// <summary>Writes <see cref="Count"/> floats; no alignment needed.</summary>
     void Store(float* destination);
 

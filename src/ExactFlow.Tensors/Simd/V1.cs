@@ -128,6 +128,10 @@ public readonly unsafe struct V1(float value) : IFloatVector<V1>
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void TransposeBlock(float* source, nint sourceStride, int rows, float* destination, nint destinationStride) => *destination = *source;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(float* destination) => *destination = value;
 
     /// <inheritdoc/>

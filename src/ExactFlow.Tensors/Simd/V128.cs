@@ -138,6 +138,25 @@ public readonly unsafe struct V128(Vector128<float> value) : IFloatVector<V128>
     }
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void TransposeBlock(float* source, nint sourceStride, int rows, float* destination, nint destinationStride)
+    {
+        // Rows r0..r3 of four lanes: pairs of rows are interleaved, then pairs of pairs.
+        Vector128<float> r0 = Vector128.Load(source);
+        Vector128<float> r1 = rows > 1 ? Vector128.Load(source + sourceStride) : default;
+        Vector128<float> r2 = rows > 2 ? Vector128.Load(source + (2 * sourceStride)) : default;
+        Vector128<float> r3 = rows > 3 ? Vector128.Load(source + (3 * sourceStride)) : default;
+        Vector128<float> low01 = InterleaveLow(r0, r1);
+        Vector128<float> high01 = InterleaveHigh(r0, r1);
+        Vector128<float> low23 = InterleaveLow(r2, r3);
+        Vector128<float> high23 = InterleaveHigh(r2, r3);
+        Vector128.Create(low01.GetLower(), low23.GetLower()).Store(destination);
+        Vector128.Create(low01.GetUpper(), low23.GetUpper()).Store(destination + destinationStride);
+        Vector128.Create(high01.GetLower(), high23.GetLower()).Store(destination + (2 * destinationStride));
+        Vector128.Create(high01.GetUpper(), high23.GetUpper()).Store(destination + (3 * destinationStride));
+    }
+
+    /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(float* destination) => value.Store(destination);
 
@@ -159,6 +178,14 @@ public readonly unsafe struct V128(Vector128<float> value) : IFloatVector<V128>
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public float Largest() => MathF.Max(MathF.Max(value[0], value[2]), MathF.Max(value[1], value[3]));
+
+    /// <summary>a0 b0 a1 b1.</summary>
+    private static Vector128<float> InterleaveLow(Vector128<float> a, Vector128<float> b)
+        => Vector128.Shuffle(Vector128.Create(a.GetLower(), b.GetLower()), Vector128.Create(0, 2, 1, 3));
+
+    /// <summary>a2 b2 a3 b3.</summary>
+    private static Vector128<float> InterleaveHigh(Vector128<float> a, Vector128<float> b)
+        => Vector128.Shuffle(Vector128.Create(a.GetUpper(), b.GetUpper()), Vector128.Create(0, 2, 1, 3));
 
     private static Vector128<float> PowerOfTwo(Vector128<int> exponent) => ((exponent + Vector128.Create(FloatBits.ExponentBias)) << FloatBits.MantissaBits).AsSingle();
 }

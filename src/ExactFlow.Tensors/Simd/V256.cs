@@ -131,6 +131,45 @@ public readonly unsafe struct V256(Vector256<float> value) : IFloatVector<V256>
     }
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void TransposeBlock(float* source, nint sourceStride, int rows, float* destination, nint destinationStride)
+    {
+        // Rows of eight lanes. Within each half: rows interleaved by single lanes (pXX), then by pairs (qXX); at last the halves are exchanged.
+        Vector256<float> r0 = Vector256.Load(source);
+        Vector256<float> r1 = rows > 1 ? Vector256.Load(source + (1 * sourceStride)) : default;
+        Vector256<float> r2 = rows > 2 ? Vector256.Load(source + (2 * sourceStride)) : default;
+        Vector256<float> r3 = rows > 3 ? Vector256.Load(source + (3 * sourceStride)) : default;
+        Vector256<float> r4 = rows > 4 ? Vector256.Load(source + (4 * sourceStride)) : default;
+        Vector256<float> r5 = rows > 5 ? Vector256.Load(source + (5 * sourceStride)) : default;
+        Vector256<float> r6 = rows > 6 ? Vector256.Load(source + (6 * sourceStride)) : default;
+        Vector256<float> r7 = rows > 7 ? Vector256.Load(source + (7 * sourceStride)) : default;
+        Vector256<float> p0 = Avx.UnpackLow(r0, r1);
+        Vector256<float> p1 = Avx.UnpackHigh(r0, r1);
+        Vector256<float> p2 = Avx.UnpackLow(r2, r3);
+        Vector256<float> p3 = Avx.UnpackHigh(r2, r3);
+        Vector256<float> p4 = Avx.UnpackLow(r4, r5);
+        Vector256<float> p5 = Avx.UnpackHigh(r4, r5);
+        Vector256<float> p6 = Avx.UnpackLow(r6, r7);
+        Vector256<float> p7 = Avx.UnpackHigh(r6, r7);
+        Vector256<float> q0 = Avx.Shuffle(p0, p2, 0x44);
+        Vector256<float> q1 = Avx.Shuffle(p0, p2, 0xEE);
+        Vector256<float> q2 = Avx.Shuffle(p1, p3, 0x44);
+        Vector256<float> q3 = Avx.Shuffle(p1, p3, 0xEE);
+        Vector256<float> q4 = Avx.Shuffle(p4, p6, 0x44);
+        Vector256<float> q5 = Avx.Shuffle(p4, p6, 0xEE);
+        Vector256<float> q6 = Avx.Shuffle(p5, p7, 0x44);
+        Vector256<float> q7 = Avx.Shuffle(p5, p7, 0xEE);
+        Avx.Permute2x128(q0, q4, 0x20).Store(destination);
+        Avx.Permute2x128(q1, q5, 0x20).Store(destination + destinationStride);
+        Avx.Permute2x128(q2, q6, 0x20).Store(destination + (2 * destinationStride));
+        Avx.Permute2x128(q3, q7, 0x20).Store(destination + (3 * destinationStride));
+        Avx.Permute2x128(q0, q4, 0x31).Store(destination + (4 * destinationStride));
+        Avx.Permute2x128(q1, q5, 0x31).Store(destination + (5 * destinationStride));
+        Avx.Permute2x128(q2, q6, 0x31).Store(destination + (6 * destinationStride));
+        Avx.Permute2x128(q3, q7, 0x31).Store(destination + (7 * destinationStride));
+    }
+
+    /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(float* destination) => value.Store(destination);
 
