@@ -1,0 +1,161 @@
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
+using ExactFlow.Tensors.Memory;
+
+namespace ExactFlow.Operators;
+
+/// <summary>
+/// The delta-rule family: <c>S_t = g_t (I - e_t k_t k_t^T) S_{t-1} + w_t k_t v_t^T</c>, <c>o_t = scale S_t^T q_t</c>, per head,
+/// with the scalars g, e, w given by a <see cref="DeltaRuleKind"/>. One recurrence for linear attention, DeltaNet, EFLA, their gated
+/// relatives and Mamba-2; see README.md in this folder for equations, gradients and cost.
+/// </summary>
+public static unsafe class DeltaRule
+{
+    /// <summary>Up to this many tokens <see cref="DeltaRuleForm.Auto"/> means the recurrent form.</summary>
+    private const int ShortSequence = 8;
+
+    /// <summary>Runs the recurrence over whole sequences and records its gradient.</summary>
+    /// <param name="rule">Where g, e and w come from.</param>
+    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>, float32.</param>
+    /// <param name="k">Keys as they are (rules with unit keys normalise them), <c>[batch, time, keyHeads, keyDim]</c>.</param>
+    /// <param name="v">Values, <c>[batch, time, valueHeads, valueDim]</c>; valueHeads is a multiple of keyHeads.</param>
+    /// <param name="beta">Step sizes, at least 0, <c>[batch, time, valueHeads]</c>; may be null for rules without.</param>
+    /// <param name="logDecay">ln alpha, at most 0, <c>[batch, time, valueHeads]</c>; may be null for rules that do not decay.</param>
+    /// <param name="options">Scale, initial state, packed documents, form; the defaults if null.</param>
+    /// <returns>The output <c>[batch, time, valueHeads, valueDim]</c> and, if wanted, the final state.</returns>
+    /// <exception cref="InvalidInputException">Shapes, dtypes or options do not fit together, or the device is not supported.</exception>
+    public static DeltaRuleResult Apply(DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(rule);
+        options ??= DeltaRuleOptions.Default;
+        DeltaRuleSizes sizes = DeltaRuleShapes.Check(rule, q, k, v, beta, logDecay, options);
+        CpuDevice device = RequireCpu(q.Device);
+
+        Tensor output = device.Empty(v.Shape);
+        Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
+        DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options);
+        call.Output = output.Floats;
+        call.FinalState = finalState is null ? null : finalState.Floats;
+        DeltaRuleForm form = Resolve(options.Form, sizes, options.Offsets);
+
+        Tensor? initialState = options.InitialState;
+        bool differentiable = q.RequiresGrad || k.RequiresGrad || v.RequiresGrad || beta is { RequiresGrad: true }
+            || logDecay is { RequiresGrad: true } || initialState is { RequiresGrad: true };
+        bool recorded = device.CurrentStep is { RecordsGradients: true } && differentiable;
+        Tensor? chunkStates = recorded && form == DeltaRuleForm.Chunkwise ? device.Empty([call.ChunkCount, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim]) : null;
+        call.ChunkStates = chunkStates is null ? null : chunkStates.Floats;
+
+        DeltaRuleForms.Forward(device, form, call);
+        if (recorded)
+        {
+            Step step = device.CurrentStep!;
+            step.Tape.Record(output, finalState, () => Backward(form, rule, sizes, q, k, v, beta, logDecay, options, output, finalState, chunkStates));
+        }
+
+        return new DeltaRuleResult(output, finalState);
+    }
+
+    /// <summary>Takes sequences further by a few tokens, updating their states in place: decoding. No gradient is recorded.</summary>
+    /// <param name="rule">Where g, e and w come from.</param>
+    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>; time is usually 1.</param>
+    /// <param name="k">Keys, <c>[batch, time, keyHeads, keyDim]</c>.</param>
+    /// <param name="v">Values, <c>[batch, time, valueHeads, valueDim]</c>.</param>
+    /// <param name="beta">Step sizes, <c>[batch, time, valueHeads]</c>.</param>
+    /// <param name="logDecay">ln alpha, <c>[batch, time, valueHeads]</c>.</param>
+    /// <param name="state"><c>[batch, valueHeads, keyDim, valueDim]</c>, replaced by the state after the last token.</param>
+    /// <param name="scale">Factor on the output; the default is keyDim^-1/2.</param>
+    /// <returns>The output, <c>[batch, time, valueHeads, valueDim]</c>.</returns>
+    /// <exception cref="InvalidInputException">Shapes or dtypes do not fit together, or the device is not supported.</exception>
+    public static Tensor Step(DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor state, float? scale = null)
+    {
+        ArgumentNullException.ThrowIfNull(rule);
+        ArgumentNullException.ThrowIfNull(state);
+        DeltaRuleSizes sizes = DeltaRuleShapes.Check(rule, q, k, v, beta, logDecay, offsets: null, state, chunkLength: 1);
+        CpuDevice device = RequireCpu(q.Device);
+        Tensor output = device.Empty(v.Shape);
+        DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, scale, 1);
+        call.InitialState = state.Floats;
+        call.FinalState = state.Floats;
+        call.Output = output.Floats;
+        DeltaRuleForms.Forward(device, DeltaRuleForm.Recurrent, call);
+        return output;
+    }
+
+    private static void Backward(
+        DeltaRuleForm form,
+        DeltaRuleKind rule,
+        DeltaRuleSizes sizes,
+        Tensor q,
+        Tensor k,
+        Tensor v,
+        Tensor? beta,
+        Tensor? logDecay,
+        DeltaRuleOptions options,
+        Tensor output,
+        Tensor? finalState,
+        Tensor? chunkStates)
+    {
+        CpuDevice device = RequireCpu(q.Device);
+        DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options);
+        call.ChunkStates = chunkStates is null ? null : chunkStates.Floats;
+        call.GradFinalState = finalState?.Grad is { } gradFinalState ? gradFinalState.Floats : null;
+        call.GradQuery = Target(q);
+        call.GradKey = Target(k);
+        call.GradValue = Target(v);
+        call.GradBeta = Target(beta);
+        call.GradLogDecay = Target(logDecay);
+        call.GradInitialState = Target(options.InitialState);
+        if (output.Grad is { } gradOutput)
+        {
+            call.GradOutput = gradOutput.Floats;
+            DeltaRuleForms.Backward(device, form, call);
+        }
+        else
+        {
+            // Only the final state was used.
+            using var zeros = new Scratch(device, output.ByteCount);
+            new Span<float>(zeros.Floats, checked((int)output.Count)).Clear();
+            call.GradOutput = zeros.Floats;
+            DeltaRuleForms.Backward(device, form, call);
+        }
+    }
+
+    private static GradientTarget<float> Target(Tensor? input)
+    {
+        if (input is not { RequiresGrad: true })
+        {
+            return default;
+        }
+
+        Tensor gradient = input.GradForWrite(out bool accumulate);
+        return new GradientTarget<float>(gradient.Floats, accumulate);
+    }
+
+    private static DeltaRuleCall<float> MakeCall(DeltaRuleKind rule, DeltaRuleSizes sizes, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
+    {
+        DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options.Scale, options.ChunkLength);
+        call.Offsets = options.Offsets;
+        call.InitialState = options.InitialState is { } state ? state.Floats : null;
+        return call;
+    }
+
+    private static DeltaRuleCall<float> MakeCall(DeltaRuleKind rule, DeltaRuleSizes sizes, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, float? scale, int chunkLength)
+        => new()
+        {
+            Rule = rule,
+            Sizes = sizes,
+            Scale = scale ?? 1 / MathF.Sqrt(sizes.KeyDim),
+            ChunkLength = chunkLength,
+            Query = q.Floats,
+            Key = k.Floats,
+            Value = v.Floats,
+            Beta = beta is null ? null : beta.Floats,
+            LogDecay = logDecay is null ? null : logDecay.Floats,
+        };
+
+    private static DeltaRuleForm Resolve(DeltaRuleForm form, DeltaRuleSizes sizes, SequenceOffsets? offsets)
+        => form != DeltaRuleForm.Auto ? form : offsets is null && sizes.Time <= ShortSequence ? DeltaRuleForm.Recurrent : DeltaRuleForm.Chunkwise;
+
+    private static CpuDevice RequireCpu(Device device)
+        => device as CpuDevice ?? throw new InvalidInputException($"The delta rule has no implementation for device {device.Name}; use --device cpu.");
+}
