@@ -54,8 +54,9 @@ internal sealed class SafetensorsHeader
             reader = new(json);
             ReadRecords(ref reader);
         }
-        catch (JsonException exception)
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
+            // The reader throws the second kind for escapes that are no character.
             throw Error(reader.BytesConsumed, $"the header is not valid JSON ({Shorten(exception.Message)})");
         }
 
@@ -127,13 +128,15 @@ internal sealed class SafetensorsHeader
             ? Quote(Encoding.UTF8.GetString(reader.ValueSpan[..Math.Min(256, reader.ValueSpan.Length)]))
             : $"a {reader.TokenType}";
 
+    private static bool IsMetadata(ref Utf8JsonReader reader) => JsonNameTable.EscapesAreCharacters(reader.ValueSpan) && reader.ValueTextEquals(MetadataKey);
+
     private static int CountTensors(ref Utf8JsonReader reader)
     {
         int count = 0;
         reader.Read();
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
-            count += reader.ValueTextEquals(MetadataKey) ? 0 : 1;
+            count += IsMetadata(ref reader) ? 0 : 1;
             reader.Read();
             reader.Skip();
         }
@@ -148,7 +151,7 @@ internal sealed class SafetensorsHeader
         reader.Read();
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
-            if (!reader.ValueTextEquals(MetadataKey))
+            if (!IsMetadata(ref reader))
             {
                 int index = names.Count;
                 AddName(ref reader, names, "the header");

@@ -37,7 +37,7 @@ public class SafetensorsFuzzTests
         for (int i = 0; i < FilesPerSeed; i++)
         {
             byte[] file = originals[random.Below(position++, originals.Length)];
-            int mutations = 1 + random.Below(position++, 4);
+            int mutations = 1 + random.Below(position++, 3);
             for (int mutation = 0; mutation < mutations; mutation++)
             {
                 file = random.Below(position++, 2) == 0 ? MutateStructure(file, random, ref position) : MutateBytes(file, random, ref position);
@@ -51,7 +51,7 @@ public class SafetensorsFuzzTests
             Assert.True(allocated <= (2L * file.Length) + (1 << 20), $"File {i} of seed {seed} has {file.Length} bytes, but {allocated} were allocated.");
         }
 
-        // Mutations of data bytes leave a file valid: if none opened, or all did, the fuzzer would test nothing.
+        // Mutations of data bytes and blanks leave a file valid: if none opened, or all did, the fuzzer would test nothing.
         Assert.InRange(opened, FilesPerSeed / 50, FilesPerSeed / 2);
         Assert.True(Stopwatch.GetElapsedTime(0, slowest) < TimeSpan.FromSeconds(5));
     }
@@ -128,12 +128,13 @@ public class SafetensorsFuzzTests
         List<string> tokens = Tokens(Encoding.Latin1.GetString(file, 8, length));
         int at = random.Below(position++, Math.Max(1, tokens.Count));
         string fragment = Fragments[random.Below(position++, Fragments.Length)];
-        switch (random.Below(position++, 5))
+        switch (random.Below(position++, 6))
         {
             case 0 when tokens.Count > 0: tokens[at] = fragment; break;
             case 1 when tokens.Count > 0: tokens.RemoveAt(at); break;
             case 2 when tokens.Count > 0: tokens[at] = tokens[random.Below(position++, tokens.Count)]; break;
-            case 3: tokens.InsertRange(at, tokens.Slice(at, Math.Min(tokens.Count - at, 1 + random.Below(position++, 12)))); break;
+            case 3: tokens.Insert(at, " "); break;
+            case 4: tokens.InsertRange(at, tokens.Slice(at, Math.Min(tokens.Count - at, 1 + random.Below(position++, 12)))); break;
             default: tokens.Insert(at, fragment); break;
         }
 
