@@ -180,11 +180,11 @@ internal static class ConfigJson
         fields.Only("use_bias", "false");
         fields.Only("use_conv_bias", "true");
         fields.Only("rms_norm", "true");
-        fields.Only("time_step_limit", "[    0,    Infinity  ]", "[    0.0,    Infinity  ]");
+        fields.Only("time_step_limit", "[0,Infinity]", "[0.0,Infinity]");
         return common with
         {
             Heads = heads,
-            KeyHeads = fields.Int("n_groups", 1),
+            KeyHeads = fields.Int("n_groups"),
             KeyDim = fields.Int("state_size", 128),
             ValueDim = headDim,
             ConvolutionWidth = fields.Int("conv_kernel", 4),

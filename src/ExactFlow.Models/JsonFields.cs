@@ -40,16 +40,7 @@ internal sealed class JsonFields
     }
 
     /// <summary>The text of an object, indented, with marked words bare again and a final newline.</summary>
-    public static string Write(JsonObject json)
-    {
-        string text = json.ToJsonString(new JsonSerializerOptions { WriteIndented = true, NewLine = "\n" }) + "\n";
-        foreach (string word in BareWords)
-        {
-            text = text.Replace($"\"\\uE000bare:{word}\"", word, StringComparison.Ordinal);
-        }
-
-        return text;
-    }
+    public static string Write(JsonObject json) => Unmark(json.ToJsonString(new JsonSerializerOptions { WriteIndented = true, NewLine = "\n" }) + "\n");
 
     /// <summary>Whether a key is there and not null.</summary>
     public bool Has(string key) => fields[key] is not null;
@@ -149,7 +140,17 @@ internal sealed class JsonFields
         throw new InvalidInputException($"In {file}, '{key}' is {found}, which is not supported; only {expected} is.");
     }
 
-    private static string Show(JsonNode node) => Write(new JsonObject { ["value"] = node.DeepClone() }).Trim().TrimStart('{').TrimEnd('}').Trim()["\"value\": ".Length..].Replace("\n", string.Empty, StringComparison.Ordinal);
+    private static string Show(JsonNode node) => Unmark(node.ToJsonString());
+
+    private static string Unmark(string text)
+    {
+        foreach (string word in BareWords)
+        {
+            text = text.Replace($"\"\\uE000bare:{word}\"", word, StringComparison.Ordinal);
+        }
+
+        return text;
+    }
 
     private static string MarkBareWords(string text)
     {

@@ -55,13 +55,13 @@ public sealed class MixerKind
 
     private static MixerKind OfRule(DeltaRuleKind rule)
     {
-        if (rule == DeltaRuleKind.Mamba2)
+        if (rule.Name == "mamba2")
         {
             return new MixerKind(rule.Name, "mamba2", MixerFamily.Mamba2, rule);
         }
 
         string modelType = rule == DeltaRuleKind.DeltaNet ? "delta_net" : rule.Name;
-        return new MixerKind(rule.Name, modelType, rule.UsesLogDecay ? MixerFamily.Gated : MixerFamily.Delta, rule);
+        return new MixerKind(rule.Name, modelType, rule.Decays ? MixerFamily.Gated : MixerFamily.Delta, rule);
     }
 }
 

@@ -1,0 +1,115 @@
+using ExactFlow.Operators;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Models.Layers;
+
+/// <summary>
+/// The mixer of the delta family. q, k, v = SiLU(conv(W x)); q is L2-normalised per head, k only where the rule or the configuration says so;
+/// beta = sigmoid(W_b x); the recurrence of the rule; RMSNorm per head, times SiLU(W_g x) with the output gate; W_o.
+/// Gated rules add log_decay = -exp(A_log) softplus(W_a x + dt_bias) per head.
+/// </summary>
+public sealed class DeltaMixer : Mixer
+{
+    private readonly LanguageModelConfig config;
+    private readonly DeltaRuleKind rule;
+    private readonly Channel query;
+    private readonly Channel key;
+    private readonly Channel value;
+    private readonly ModelParameter? stepSize;
+    private readonly Decay? decay;
+    private readonly ModelParameter? gate;
+    private readonly ModelParameter norm;
+    private readonly ModelParameter output;
+
+    internal DeltaMixer(LanguageModelConfig config, ParameterLayout layout, string prefix)
+    {
+        this.config = config;
+        rule = config.Mixer.Rule!;
+        int hidden = config.HiddenSize;
+        int values = config.Heads * config.ValueDim;
+        Initializer normal = Initializers.Normal(config.InitializerRange);
+        query = new Channel(config, layout, prefix, "q", config.KeyHeads, config.KeyDim);
+        key = new Channel(config, layout, prefix, "k", config.KeyHeads, config.KeyDim);
+        value = new Channel(config, layout, prefix, "v", config.Heads, config.ValueDim);
+        stepSize = rule.UsesBeta ? layout.Add(prefix + "b_proj.weight", [config.Heads, hidden], normal) : null;
+        decay = rule.Decays ? new Decay(config, layout, prefix) : null;
+        gate = config.OutputGate ? layout.Add(prefix + "g_proj.weight", [values, hidden], normal) : null;
+        norm = layout.AddNorm(prefix + "o_norm.weight", config.ValueDim);
+        output = layout.Add(prefix + "o_proj.weight", [hidden, values], normal);
+    }
+
+    /// <inheritdoc/>
+    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
+    {
+        ArgumentNullException.ThrowIfNull(x);
+        var carried = (RecurrentState?)state;
+        Tensor q = L2Norm.Apply(query.Forward(x, offsets, carried?.Convolutions[0]));
+        Tensor k = key.Forward(x, offsets, carried?.Convolutions[1]);
+        if (config.NormalizeKeys)
+        {
+            k = L2Norm.Apply(k);
+        }
+
+        Tensor v = value.Forward(x, offsets, carried?.Convolutions[2]);
+        Tensor o = Recurrence.Apply(rule, q, k, v, StepSize(x), decay?.Forward(x), null, offsets, carried);
+        return Linear.Apply(Normalize(o, x).Reshape([x.Shape[0], x.Shape[1], config.Heads * config.ValueDim]), output.Value);
+    }
+
+    /// <inheritdoc/>
+    public override MixerState CreateState(Device device, int sequences) => new RecurrentState(
+        device, sequences, config.Heads, config.KeyDim, config.ValueDim, config.ConvolutionWidth, query.Width, key.Width, value.Width);
+
+    /// <inheritdoc/>
+    public override double FlopsPerToken(int length) => Recurrence.FlopsPerToken(config.Heads, config.KeyDim, config.ValueDim, length);
+
+    private Tensor? StepSize(Tensor x)
+    {
+        if (stepSize is null)
+        {
+            return null;
+        }
+
+        Tensor beta = Elementwise.Sigmoid(Linear.Apply(x, stepSize.Value));
+        return config.DoubleStepSize ? Elementwise.Scale(beta, 2) : beta;
+    }
+
+    private Tensor Normalize(Tensor o, Tensor x)
+    {
+        float epsilon = (float)config.NormEpsilon;
+        return gate is null
+            ? RmsNorm.Apply(o, norm.Value, epsilon)
+            : GatedRmsNorm.Apply(o, Linear.Apply(x, gate.Value).Reshape(o.Shape), norm.Value, GatePlacement.AfterNorm, epsilon);
+    }
+
+    /// <summary>One of q, k, v: projection, short convolution, SiLU, heads.</summary>
+    private sealed class Channel
+    {
+        private readonly ModelParameter projection;
+        private readonly ModelParameter convolution;
+        private readonly int heads;
+        private readonly int dim;
+
+        public Channel(LanguageModelConfig config, ParameterLayout layout, string prefix, string name, int heads, int dim)
+        {
+            this.heads = heads;
+            this.dim = dim;
+            projection = layout.Add($"{prefix}{name}_proj.weight", [Width, config.HiddenSize], Initializers.Normal(config.InitializerRange));
+            convolution = layout.AddConvolution($"{prefix}{name}_conv1d.weight", Width, config.ConvolutionWidth, Initializers.Normal(config.ConvolutionInitializerRange));
+        }
+
+        public int Width => heads * dim;
+
+        public Tensor Forward(Tensor x, SequenceOffsets? offsets, Tensor? state)
+            => ShortConvolution.Apply(Linear.Apply(x, projection.Value), convolution.Value, state: state, offsets: offsets).Reshape([x.Shape[0], x.Shape[1], heads, dim]);
+    }
+
+    /// <summary>The learned decay of the gated rules.</summary>
+    private sealed class Decay(LanguageModelConfig config, ParameterLayout layout, string prefix)
+    {
+        private readonly ModelParameter projection = layout.Add(prefix + "a_proj.weight", [config.Heads, config.HiddenSize], Initializers.Normal(config.InitializerRange));
+        private readonly ModelParameter rate = layout.Add(prefix + "A_log", [config.Heads], Initializers.GateRate, weightDecay: false);
+        private readonly ModelParameter bias = layout.Add(prefix + "dt_bias", [config.Heads], Initializers.TimeStepBias, weightDecay: false);
+
+        public Tensor Forward(Tensor x) => LogDecay.Apply(Linear.Apply(x, projection.Value), rate.Value, bias.Value);
+    }
+}

@@ -1,0 +1,47 @@
+using ExactFlow.Operators;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Models.Layers;
+
+/// <summary>
+/// A parameter as a layer declares it: name, shape and start. It has memory only after <see cref="ParameterLayout.Allocate"/>,
+/// so that a model of any size can be described and counted without any.
+/// </summary>
+public sealed class ModelParameter
+{
+    private Parameter? parameter;
+
+    internal ModelParameter(string name, Shape shape, Initializer initializer, bool weightDecay, Shape fileShape)
+    {
+        Name = name;
+        Shape = shape;
+        Initializer = initializer;
+        WeightDecay = weightDecay;
+        FileShape = fileShape;
+    }
+
+    /// <summary>Name in files, such as <c>model.layers.0.attn.q_proj.weight</c>.</summary>
+    public string Name { get; }
+
+    /// <summary>Shape as operators take it.</summary>
+    public Shape Shape { get; }
+
+    /// <summary>Shape in files: that of <see cref="Shape"/>, except convolutions, which are [channels, 1, width] there.</summary>
+    public Shape FileShape { get; }
+
+    /// <summary>How it starts.</summary>
+    public Initializer Initializer { get; }
+
+    /// <summary>Whether weight decay applies: matrices yes; norms, biases and decay rates no.</summary>
+    public bool WeightDecay { get; }
+
+    /// <summary>The parameter for the optimizer.</summary>
+    /// <exception cref="InvalidOperationException">The model was described only, not allocated.</exception>
+    public Parameter Parameter => parameter ?? throw new InvalidOperationException($"Parameter {Name} has no memory: the model was described, not built on a device.");
+
+    /// <summary>The value.</summary>
+    public Tensor Value => Parameter.Value;
+
+    internal void Allocate(Device device)
+        => parameter = new Parameter(Name, device.Persistent(Shape), WeightDecay);
+}
