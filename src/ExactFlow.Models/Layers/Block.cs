@@ -1,0 +1,36 @@
+using ExactFlow.Operators;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Models.Layers;
+
+/// <summary>A pre-norm residual block: x + mixer(norm(x)), then x + mlp(norm(x)). Mamba-2 blocks have no MLP.</summary>
+public sealed class Block
+{
+    private readonly float epsilon;
+    private readonly ModelParameter mixerNorm;
+    private readonly ModelParameter? mlpNorm;
+    private readonly SwiGluMlp? mlp;
+
+    internal Block(LanguageModelConfig config, ParameterLayout layout, string prefix)
+    {
+        bool isMamba = config.Mixer.Family == MixerFamily.Mamba2;
+        epsilon = (float)config.NormEpsilon;
+        mixerNorm = layout.AddNorm(prefix + (isMamba ? "norm.weight" : "attn_norm.weight"), config.HiddenSize);
+        Mixer = Mixer.Create(config, layout, prefix + (isMamba ? "mixer." : "attn."));
+        if (!isMamba)
+        {
+            mlpNorm = layout.AddNorm(prefix + "mlp_norm.weight", config.HiddenSize);
+            mlp = new SwiGluMlp(config, layout, prefix + "mlp.");
+        }
+    }
+
+    /// <summary>What mixes tokens here.</summary>
+    public Mixer Mixer { get; }
+
+    /// <summary>Float32 [batch, time, hidden] to the same; see <see cref="Mixer.Forward"/>.</summary>
+    public Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
+    {
+        x = Elementwise.Add(x, Mixer.Forward(RmsNorm.Apply(x, mixerNorm.Value, epsilon), offsets, state));
+        return mlp is null ? x : Elementwise.Add(x, mlp.Forward(RmsNorm.Apply(x, mlpNorm!.Value, epsilon)));
+    }
+}
