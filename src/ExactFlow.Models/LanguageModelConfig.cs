@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using ExactFlow.Operators;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Models;

@@ -1,4 +1,3 @@
-using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Parallel;
 using ExactFlow.Tensors.Randomness;
