@@ -3,14 +3,17 @@ using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Tensors.MatrixProduct;
 
-/// <summary>General matrix products in float32, parallel over a worker pool.</summary>
+/// <summary>
+/// General matrix products in float32, parallel over a worker pool. The way is chosen by shape: a matrix of few rows times a transposed one streams the
+/// latter once (<see cref="MatrixVector"/>), small and thin products run unpacked (<see cref="ThinProduct"/>), all others packed (<see cref="PackedProduct"/>).
+/// </summary>
+/// <remarks>
+/// The result does not depend on the number of workers, bit for bit. Nothing is allocated, except native packing memory when a product is
+/// larger than all before it on this thread.
+/// </remarks>
 public static unsafe class MatrixMultiply
 {
-    private const int RowBlock = 32;
-    private const int ColumnBlock = 256;
-
     /// <summary>C[m, n] = alpha op(A)[m, k] op(B)[k, n], or C += that. All row-major.</summary>
-    /// <remarks>Every element of C is summed in an order that does not depend on the number of workers.</remarks>
     /// <param name="workers">The threads to share the work.</param>
     /// <param name="m">Rows of C.</param>
     /// <param name="n">Columns of C.</param>
@@ -27,39 +30,57 @@ public static unsafe class MatrixMultiply
     /// <param name="alpha">Factor of the product.</param>
     public static void Run(
         WorkerPool workers, int m, int n, int k, float* a, int lda, bool transposeA, float* b, int ldb, bool transposeB, float* c, int ldc, bool accumulate, float alpha = 1)
+        => Run(workers, m, n, k, a, lda, transposeA, b, ldb, transposeB, c, ldc, accumulate, default(NoEpilogue), alpha);
+
+    /// <summary>The product of <see cref="Run"/>, with <paramref name="epilogue"/> applied to every part of C as soon as it is complete.</summary>
+    /// <inheritdoc cref="Run"/>
+    /// <param name="epilogue">What to do with the result, such as <see cref="AddBias"/>.</param>
+    public static void Run<TEpilogue>(
+        WorkerPool workers, int m, int n, int k, float* a, int lda, bool transposeA, float* b, int ldb, bool transposeB, float* c, int ldc, bool accumulate, TEpilogue epilogue, float alpha = 1)
+        where TEpilogue : struct, IMatrixEpilogue
     {
         ArgumentNullException.ThrowIfNull(workers);
-        int rowBlocks = (m + RowBlock - 1) / RowBlock;
-        int columnBlocks = (n + ColumnBlock - 1) / ColumnBlock;
-        Simd.Simd.For(workers, rowBlocks * columnBlocks, new Blocks(columnBlocks, m, n, k, a, lda, transposeA, b, ldb, transposeB, c, ldc, accumulate, alpha));
+        if (m <= 0 || n <= 0)
+        {
+            return;
+        }
+
+        var operands = new Operands
+        {
+            M = m,
+            N = n,
+            K = k,
+            A = a,
+            Lda = lda,
+            TransposeA = transposeA,
+            B = b,
+            Ldb = ldb,
+            TransposeB = transposeB,
+            C = c,
+            Ldc = ldc,
+            Accumulate = accumulate,
+            Alpha = alpha,
+        };
+        Simd.Simd.Run(new Product<TEpilogue>(workers, operands, epilogue));
     }
 
-    private readonly struct Blocks(
-        int columnBlocks, int m, int n, int k, float* a, int lda, bool transposeA, float* b, int ldb, bool transposeB, float* c, int ldc, bool accumulate, float alpha)
-        : IVectorBody
+    private readonly struct Product<TEpilogue>(WorkerPool workers, Operands operands, TEpilogue epilogue) : IVectorAction
+        where TEpilogue : struct, IMatrixEpilogue
     {
-        public void Run<TV>(int index, int worker)
+        public void Run<TV>()
             where TV : struct, IFloatVector<TV>
         {
-            int row = index / columnBlocks * RowBlock;
-            int column = index % columnBlocks * ColumnBlock;
-            int rows = Math.Min(RowBlock, m - row);
-            int columns = Math.Min(ColumnBlock, n - column);
-            float* aBlock = a + (transposeA ? row : (nint)row * lda);
-            float* cBlock = c + ((nint)row * ldc) + column;
-            if (!transposeB)
+            if (MatrixVector.Suits(operands))
             {
-                TileProduct.Multiply<TV>(rows, columns, k, aBlock, lda, transposeA, b + column, ldb, cBlock, ldc, accumulate, alpha);
-                return;
+                MatrixVector.Run<TV, TEpilogue>(workers, operands, epilogue);
             }
-
-            float* transposed = stackalloc float[32 * ColumnBlock];
-            for (int p = 0; p < Math.Max(k, 1); p += 32)
+            else if (ThinProduct.Suits<TV>(operands))
             {
-                int depth = Math.Min(32, k - p);
-                TileProduct.Transpose<TV>(columns, depth, b + ((nint)column * ldb) + p, ldb, transposed, ColumnBlock);
-                TileProduct.Multiply<TV>(
-                    rows, columns, depth, aBlock + (transposeA ? (nint)p * lda : p), lda, transposeA, transposed, ColumnBlock, cBlock, ldc, accumulate || p > 0, alpha);
+                ThinProduct.Run<TV, TEpilogue>(workers, operands, epilogue);
+            }
+            else
+            {
+                PackedProduct.Run<TV, TEpilogue>(workers, operands, epilogue);
             }
         }
     }

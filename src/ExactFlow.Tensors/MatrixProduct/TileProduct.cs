@@ -85,7 +85,7 @@ public static unsafe class TileProduct
 
     /// <summary>All rows of one or two vectors of columns: the part of B stays in the first-level cache meanwhile.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Columns<TV, TColumns>(
+    internal static void Columns<TV, TColumns>(
         int m, int k, float* a, nint rowStride, nint columnStride, float* b, nint ldb, float* c, nint ldc, int lanes, float alpha, bool accumulate)
         where TV : struct, IFloatVector<TV>
         where TColumns : struct, ITileColumns
