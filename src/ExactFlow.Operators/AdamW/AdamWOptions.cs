@@ -6,16 +6,16 @@ namespace ExactFlow.Operators;
 public sealed record AdamWOptions
 {
     /// <summary>Decay of the gradient's running mean, in [0, 1).</summary>
-    public float Beta1 { get; init; } = 0.9f;
+    public double Beta1 { get; init; } = 0.9;
 
     /// <summary>Decay of the squared gradient's running mean, in [0, 1).</summary>
-    public float Beta2 { get; init; } = 0.95f;
+    public double Beta2 { get; init; } = 0.95;
 
     /// <summary>Added to the square root of the second moment; positive.</summary>
-    public float Epsilon { get; init; } = 1e-8f;
+    public double Epsilon { get; init; } = 1e-8;
 
     /// <summary>Decoupled weight decay of parameters that want it: each step shrinks them by learning rate times this; at least 0.</summary>
-    public float WeightDecay { get; init; } = 0.1f;
+    public double WeightDecay { get; init; } = 0.1;
 
     /// <summary>Checks the ranges.</summary>
     /// <exception cref="InvalidInputException">A constant is out of its range; the sentence names it.</exception>
@@ -31,12 +31,12 @@ public sealed record AdamWOptions
             throw new InvalidInputException($"AdamW expects beta2 in [0, 1), but it is {Beta2}; 0.95 is usual.");
         }
 
-        if (!(Epsilon > 0 && float.IsFinite(Epsilon)))
+        if (!(Epsilon > 0 && double.IsFinite(Epsilon)))
         {
             throw new InvalidInputException($"AdamW expects a positive finite epsilon, but it is {Epsilon}; 1e-8 is usual.");
         }
 
-        if (!(WeightDecay >= 0 && float.IsFinite(WeightDecay)))
+        if (!(WeightDecay >= 0 && double.IsFinite(WeightDecay)))
         {
             throw new InvalidInputException($"AdamW expects a finite weight decay of at least 0, but it is {WeightDecay}; 0.1 is usual.");
         }

@@ -1,4 +1,5 @@
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Tensors.Memory;
 using ExactFlow.Tensors.Parallel;
 
