@@ -1,7 +1,7 @@
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -28,15 +28,14 @@ public static unsafe partial class CrossEntropy
             int rows = Math.Min(blockRows, tokens - first);
             float* states = hidden.Floats + ((long)first * dim);
             MatrixMultiply.Run(device.Workers, rows, vocabulary, dim, states, dim, false, headWeight.Floats, dim, true, logits, vocabulary, accumulate: false);
-            device.Workers.For(rows, new SoftmaxRow
+            Simd.For(device.Workers, rows, new SoftmaxRow
             {
                 Logits = logits,
                 Vocabulary = vocabulary,
                 Targets = (int*)targets.Address + first,
                 IgnoreIndex = ignoreIndex,
                 Losses = lossMemory.Floats,
-                GradientScale = counted > 0 ? 1f / counted : 0,
-                WantGradient = wantGradients,
+                GradientScale = wantGradients && counted > 0 ? 1f / counted : 0,
             });
             for (int i = 0; i < rows; i++)
             {
@@ -69,7 +68,7 @@ public static unsafe partial class CrossEntropy
             int rows = Math.Min(blockRows, tokens - first);
             MatrixMultiply.Run(
                 device.Workers, rows, vocabulary, dim, hidden.Floats + ((long)first * dim), dim, false, headWeight.Floats, dim, true, logitMemory.Floats, vocabulary, accumulate: false);
-            device.Workers.For(rows, new SoftmaxRow
+            Simd.For(device.Workers, rows, new SoftmaxRow
             {
                 Logits = logitMemory.Floats,
                 Vocabulary = vocabulary,
@@ -95,82 +94,13 @@ public static unsafe partial class CrossEntropy
 
     private static void AddScaled(CpuDevice device, Tensor source, float factor, Tensor target, bool accumulate)
     {
-        int blocks = checked((int)((source.Count + ScaledBlock.Length - 1) / ScaledBlock.Length));
-        device.Workers.For(blocks, new ScaledBlock { Source = source.Floats, Factor = factor, Target = target.Floats, Count = source.Count, Accumulate = accumulate });
-    }
-
-    /// <summary>One token's logits become its loss and, in place, the gradient of the mean loss with respect to them.</summary>
-    private struct SoftmaxRow : IParallelBody
-    {
-        public float* Logits;
-        public int Vocabulary;
-        public int* Targets;
-        public int IgnoreIndex;
-        public float* Losses;
-        public float GradientScale;
-        public bool WantGradient;
-
-        public readonly void Run(int index, int worker)
+        if (accumulate)
         {
-            var row = new Span<float>(Logits + ((long)index * Vocabulary), Vocabulary);
-            int target = Targets[index];
-            if (target == IgnoreIndex)
-            {
-                Losses[index] = 0;
-                row.Clear();
-                return;
-            }
-
-            float max = float.NegativeInfinity;
-            foreach (float value in row)
-            {
-                max = Math.Max(max, value);
-            }
-
-            float targetLogit = row[target] - max;
-            double sum = 0;
-            for (int i = 0; i < row.Length; i++)
-            {
-                float e = MathF.Exp(row[i] - max);
-                sum += e;
-                row[i] = e;
-            }
-
-            Losses[index] = (float)(Math.Log(sum) - targetLogit);
-            if (WantGradient)
-            {
-                float factor = (float)(GradientScale / sum);
-                for (int i = 0; i < row.Length; i++)
-                {
-                    row[i] *= factor;
-                }
-
-                row[target] -= GradientScale;
-            }
+            ElementwiseLoop.Run(device.Workers, source.Floats, target.Floats, target.Floats, source.Count, new AddScaledBy(factor));
         }
-    }
-
-    private struct ScaledBlock : IParallelBody
-    {
-        public const int Length = 1 << 14;
-
-        public float* Source;
-        public float Factor;
-        public float* Target;
-        public long Count;
-        public bool Accumulate;
-
-        public readonly void Run(int index, int worker)
+        else
         {
-            long first = (long)index * Length;
-            int length = (int)Math.Min(Length, Count - first);
-            float* source = Source + first;
-            float* target = Target + first;
-            for (int i = 0; i < length; i++)
-            {
-                float value = Factor * source[i];
-                target[i] = Accumulate ? target[i] + value : value;
-            }
+            ElementwiseLoop.Run(device.Workers, source.Floats, target.Floats, source.Count, new ScaleBy(factor));
         }
     }
 }

@@ -1,65 +1,111 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
+/// <remarks>
+/// Both directions hold scores transposed, as [keys, queries]: queries lie in the lanes, so maxima, sums and exponentials over keys are plain vertical
+/// vector operations, and a product with the weights reads them along rows whichever way it goes. Only a tile of queries is ever transposed, once per tile.
+/// Query tiles start at their document's first token and so do key tiles: the last key tile of a query tile is its diagonal one, all others are full.
+/// </remarks>
 public static unsafe partial class SoftmaxAttention
 {
+    /// <summary>Queries, and keys, per tile.</summary>
+    private const int Tile = 64;
+
     private static void Forward(CpuDevice device, Tensor q, Tensor k, Tensor v, float scale, SequenceOffsets? offsets, Tensor output, Tensor? logSums)
     {
         var problem = new Problem(q, k, v, scale);
-        for (int document = 0; document < (offsets?.Count ?? 1); document++)
+        int tiles = CountTiles(offsets, problem.Time);
+        using var tileMemory = new Scratch(device, (long)tiles * sizeof(QueryTile));
+        using var work = new Scratch(device, device.Workers.WorkerCount * ForwardTile.WorkFloats(problem) * sizeof(float));
+        FillTiles(offsets, problem.Time, (QueryTile*)tileMemory.Address);
+        Simd.For(device.Workers, tiles * problem.Batch * problem.Heads, new ForwardTile
         {
-            problem.Start = offsets?.Start(document) ?? 0;
-            problem.End = offsets?.End(document) ?? problem.Time;
-            device.Workers.For(problem.Batch * problem.Heads, new ForwardHead { Problem = problem, Output = output.Floats, LogSums = logSums is null ? null : logSums.Floats });
-        }
+            Problem = problem,
+            Tiles = (QueryTile*)tileMemory.Address,
+            TileCount = tiles,
+            Output = output.Floats,
+            LogSums = logSums is null ? null : logSums.Floats,
+            Work = work.Floats,
+        });
     }
 
     private static void Backward(
         CpuDevice device, Tensor q, Tensor k, Tensor v, float scale, SequenceOffsets? offsets, Tensor output, Tensor logSums, Tensor outputGradient)
     {
-        using var unwanted = new Scratch(device, Math.Max(q.ByteCount, Math.Max(k.ByteCount, v.ByteCount)));
-        var body = new BackwardHead
+        var problem = new Problem(q, k, v, scale);
+        int documents = offsets?.Count ?? 1;
+        using var documentMemory = new Scratch(device, sizeof(int) * (documents + 1L));
+        using var work = new Scratch(device, device.Workers.WorkerCount * BackwardDocument.WorkFloats(problem) * sizeof(float));
+        var starts = (int*)documentMemory.Address;
+        starts[documents] = problem.Time;
+        for (int document = 0; document < documents; document++)
         {
-            Problem = new Problem(q, k, v, scale),
+            starts[document] = offsets?.Start(document) ?? 0;
+        }
+
+        Simd.For(device.Workers, problem.Batch * problem.KvHeads * documents, new BackwardDocument
+        {
+            Problem = problem,
+            Starts = starts,
+            Documents = documents,
             Output = output.Floats,
-            LogSums = logSums.Floats,
             OutputGradient = outputGradient.Floats,
-            GradQ = Target(q, unwanted),
-            GradK = Target(k, unwanted),
-            GradV = Target(v, unwanted),
-        };
+            LogSums = logSums.Floats,
+            GradQ = Gradient(q, out bool accumulateQ),
+            GradK = Gradient(k, out bool accumulateK),
+            GradV = Gradient(v, out bool accumulateV),
+            AccumulateQ = accumulateQ,
+            AccumulateK = accumulateK,
+            AccumulateV = accumulateV,
+            Work = work.Floats,
+        });
+    }
+
+    private static float* Gradient(Tensor input, out bool accumulate)
+    {
+        accumulate = false;
+        return input.RequiresGrad ? input.GradForWrite(out accumulate).Floats : null;
+    }
+
+    private static int CountTiles(SequenceOffsets? offsets, int time)
+    {
+        int count = 0;
         for (int document = 0; document < (offsets?.Count ?? 1); document++)
         {
-            body.Problem.Start = offsets?.Start(document) ?? 0;
-            body.Problem.End = offsets?.End(document) ?? body.Problem.Time;
-            device.Workers.For(body.Problem.Batch * body.Problem.KvHeads, body);
+            int length = offsets is null ? time : offsets.End(document) - offsets.Start(document);
+            count += (length + Tile - 1) / Tile;
         }
+
+        return count;
     }
 
-    private static float* Target(Tensor input, Scratch unwanted)
+    /// <summary>Lists the query tiles from the last to the first: within a document later tiles see more keys, and long work should start early.</summary>
+    private static void FillTiles(SequenceOffsets? offsets, int time, QueryTile* tiles)
     {
-        if (!input.RequiresGrad)
+        for (int document = (offsets?.Count ?? 1) - 1; document >= 0; document--)
         {
-            new Span<float>(unwanted.Floats, (int)input.Count).Clear();
-            return unwanted.Floats;
+            int start = offsets?.Start(document) ?? 0;
+            int length = offsets is null ? time : offsets.End(document) - start;
+            for (int tile = ((length + Tile - 1) / Tile) - 1; tile >= 0; tile--)
+            {
+                *tiles++ = new QueryTile { DocumentStart = start, First = start + (tile * Tile), Count = Math.Min(Tile, length - (tile * Tile)) };
+            }
         }
-
-        Tensor target = input.GradForWrite(out bool accumulate);
-        if (!accumulate)
-        {
-            target.Zero();
-        }
-
-        return target.Floats;
     }
 
-    private static void DecodeStep(CpuDevice device, Tensor q, Tensor keyCache, Tensor valueCache, int length, float scale, Tensor output)
-        => device.Workers.For(q.Shape[0] * q.Shape[2], new DecodeHead { Problem = new Problem(q, keyCache, valueCache, scale), Length = length, Output = output.Floats });
+    /// <summary>Up to <see cref="Tile"/> consecutive queries of one document.</summary>
+    private struct QueryTile
+    {
+        public int DocumentStart;
+        public int First;
+        public int Count;
+    }
 
-    /// <summary>Sizes and inputs. The time of q may be 1 while k and v hold a cache.</summary>
+    /// <summary>Sizes, inputs and where their rows are.</summary>
     private struct Problem
     {
         public float* Q;
@@ -67,169 +113,82 @@ public static unsafe partial class SoftmaxAttention
         public float* V;
         public int Batch;
         public int Time;
-        public int QueryTime;
         public int Heads;
         public int KvHeads;
         public int Dim;
         public int ValueDim;
         public float Scale;
-        public int Start;
-        public int End;
 
         public Problem(Tensor q, Tensor k, Tensor v, float scale)
         {
             Q = q.Floats;
             K = k.Floats;
             V = v.Floats;
-            (Batch, QueryTime, Time) = (q.Shape[0], q.Shape[1], k.Shape[1]);
+            (Batch, Time) = (k.Shape[0], k.Shape[1]);
             (Heads, KvHeads, Dim, ValueDim) = (q.Shape[2], k.Shape[2], q.Shape[3], v.Shape[3]);
             Scale = scale;
         }
 
-        public readonly long QueryRow(int batch, int token, int head) => (((long)batch * QueryTime) + token) * Heads + head;
+        /// <summary>Floats from one token to the next in q, k, v and the output.</summary>
+        public readonly int QueryStride => Heads * Dim;
 
-        public readonly long KeyRow(int batch, int token, int kvHead) => (((long)batch * Time) + token) * KvHeads + kvHead;
+        public readonly int KeyStride => KvHeads * Dim;
 
-        public readonly float Score(long queryRow, long keyRow)
+        public readonly int ValueStride => KvHeads * ValueDim;
+
+        public readonly int OutputStride => Heads * ValueDim;
+
+        public readonly long QueryOffset(int batch, int token, int head) => ((((long)batch * Time) + token) * QueryStride) + ((long)head * Dim);
+
+        public readonly long KeyOffset(int batch, int token, int kvHead) => ((((long)batch * Time) + token) * KeyStride) + ((long)kvHead * Dim);
+
+        public readonly long ValueOffset(int batch, int token, int kvHead) => ((((long)batch * Time) + token) * ValueStride) + ((long)kvHead * ValueDim);
+
+        public readonly long OutputOffset(int batch, int token, int head) => ((((long)batch * Time) + token) * OutputStride) + ((long)head * ValueDim);
+
+        public readonly long LogSumOffset(int batch, int token, int head) => ((((long)batch * Heads) + head) * Time) + token;
+    }
+
+    /// <summary>destination[columns, Tile] = factor * source[rows, columns] transposed; columns of missing rows are zero.</summary>
+    private static void TransposeTile(float* source, int stride, int rows, int columns, float factor, float* destination)
+    {
+        for (int column = 0; column < columns; column++)
         {
-            float* query = Q + (queryRow * Dim);
-            float* key = K + (keyRow * Dim);
-            float sum = 0;
-            for (int i = 0; i < Dim; i++)
+            float* target = destination + (column * Tile);
+            for (int row = 0; row < rows; row++)
             {
-                sum += query[i] * key[i];
+                target[row] = factor * source[((long)row * stride) + column];
             }
 
-            return Scale * sum;
-        }
-
-        /// <summary>Softmax over keys [first, last] with a running maximum; returns the logarithm of the sum of exponentials.</summary>
-        public readonly float Attend(long queryRow, int batch, int kvHead, int first, int last, float* output)
-        {
-            float max = float.NegativeInfinity;
-            double sum = 0;
-            new Span<float>(output, ValueDim).Clear();
-            for (int token = first; token <= last; token++)
-            {
-                long keyRow = KeyRow(batch, token, kvHead);
-                float score = Score(queryRow, keyRow);
-                float newMax = Math.Max(max, score);
-                float keep = MathF.Exp(max - newMax);
-                float weight = MathF.Exp(score - newMax);
-                max = newMax;
-                sum = (sum * keep) + weight;
-                float* value = V + (keyRow * ValueDim);
-                for (int i = 0; i < ValueDim; i++)
-                {
-                    output[i] = (output[i] * keep) + (weight * value[i]);
-                }
-            }
-
-            float inverse = (float)(1 / sum);
-            for (int i = 0; i < ValueDim; i++)
-            {
-                output[i] *= inverse;
-            }
-
-            return (float)(max + Math.Log(sum));
+            new Span<float>(target + rows, Tile - rows).Clear();
         }
     }
 
-    private struct ForwardHead : IParallelBody
+    /// <summary>Hides from each query of a diagonal tile the keys after it: scores[key, query] for query &lt; key.</summary>
+    private static void MaskDiagonal(float* scores, int keys, float hidden)
     {
-        public Problem Problem;
-        public float* Output;
-        public float* LogSums;
-
-        public readonly void Run(int index, int worker)
+        for (int key = 1; key < keys; key++)
         {
-            (int batch, int head) = Math.DivRem(index, Problem.Heads);
-            int kvHead = head / (Problem.Heads / Problem.KvHeads);
-            for (int token = Problem.Start; token < Problem.End; token++)
-            {
-                long row = Problem.QueryRow(batch, token, head);
-                float logSum = Problem.Attend(row, batch, kvHead, Problem.Start, token, Output + (row * Problem.ValueDim));
-                if (LogSums is not null)
-                {
-                    LogSums[((long)index * Problem.Time) + token] = logSum;
-                }
-            }
+            new Span<float>(scores + (key * Tile), key).Fill(hidden);
         }
     }
 
-    private struct DecodeHead : IParallelBody
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Dot<TV>(float* left, float* right, int count)
+        where TV : struct, IFloatVector<TV>
     {
-        public Problem Problem;
-        public int Length;
-        public float* Output;
-
-        public readonly void Run(int index, int worker)
+        TV sum = TV.Zero;
+        int i = 0;
+        for (; i + TV.Count <= count; i += TV.Count)
         {
-            (int batch, int head) = Math.DivRem(index, Problem.Heads);
-            int kvHead = head / (Problem.Heads / Problem.KvHeads);
-            long row = Problem.QueryRow(batch, 0, head);
-            Problem.Attend(row, batch, kvHead, 0, Length - 1, Output + (row * Problem.ValueDim));
-        }
-    }
-
-    /// <summary>All query heads of one k/v head, so that grad k and grad v have one writer.</summary>
-    private struct BackwardHead : IParallelBody
-    {
-        public Problem Problem;
-        public float* Output;
-        public float* LogSums;
-        public float* OutputGradient;
-        public float* GradQ;
-        public float* GradK;
-        public float* GradV;
-
-        public readonly void Run(int index, int worker)
-        {
-            (int batch, int kvHead) = Math.DivRem(index, Problem.KvHeads);
-            int group = Problem.Heads / Problem.KvHeads;
-            for (int head = kvHead * group; head < (kvHead + 1) * group; head++)
-            {
-                for (int token = Problem.Start; token < Problem.End; token++)
-                {
-                    Row(batch, head, kvHead, token);
-                }
-            }
+            sum = TV.MultiplyAdd(TV.Load(left + i), TV.Load(right + i), sum);
         }
 
-        private readonly void Row(int batch, int head, int kvHead, int token)
+        if (i < count)
         {
-            long row = Problem.QueryRow(batch, token, head);
-            float logSum = LogSums[((((long)batch * Problem.Heads) + head) * Problem.Time) + token];
-            float* gradient = OutputGradient + (row * Problem.ValueDim);
-            float delta = Dot(gradient, Output + (row * Problem.ValueDim), Problem.ValueDim);
-            for (int other = Problem.Start; other <= token; other++)
-            {
-                long keyRow = Problem.KeyRow(batch, other, kvHead);
-                float weight = MathF.Exp(Problem.Score(row, keyRow) - logSum);
-                float scoreGradient = Problem.Scale * weight * (Dot(gradient, Problem.V + (keyRow * Problem.ValueDim), Problem.ValueDim) - delta);
-                AddScaled(GradV + (keyRow * Problem.ValueDim), weight, gradient, Problem.ValueDim);
-                AddScaled(GradQ + (row * Problem.Dim), scoreGradient, Problem.K + (keyRow * Problem.Dim), Problem.Dim);
-                AddScaled(GradK + (keyRow * Problem.Dim), scoreGradient, Problem.Q + (row * Problem.Dim), Problem.Dim);
-            }
+            sum = TV.MultiplyAdd(TV.LoadPartial(left + i, count - i), TV.LoadPartial(right + i, count - i), sum);
         }
 
-        private static float Dot(float* left, float* right, int length)
-        {
-            float sum = 0;
-            for (int i = 0; i < length; i++)
-            {
-                sum += left[i] * right[i];
-            }
-
-            return sum;
-        }
-
-        private static void AddScaled(float* target, float factor, float* source, int length)
-        {
-            for (int i = 0; i < length; i++)
-            {
-                target[i] += factor * source[i];
-            }
-        }
+        return sum.Sum();
     }
 }
