@@ -1,1 +1,3 @@
-return 0;
+using ExactFlow.Cli;
+
+return CommandLine.Run(args);

@@ -1,0 +1,75 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.Text;
+using ExactFlow.Cli.Commands;
+using ExactFlow.Cli.Parsing;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Cli;
+
+/// <summary>The command line as a whole: parses, runs one command, and turns whatever goes wrong into one sentence and an exit code.</summary>
+internal static class CommandLine
+{
+    /// <summary>Set to 1 to see the stack trace of a failure.</summary>
+    public const string DebugVariable = "EXACTFLOW_DEBUG";
+
+    /// <summary>Runs one command line and returns the exit code.</summary>
+    public static int Run(string[] args)
+    {
+        Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+        using var interruption = new Interruption();
+        try
+        {
+            RootCommand root = Build(interruption.Token);
+            ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+            if (ParseFailure.Describe(parsed) is { } failure)
+            {
+                throw new InvalidInputException(failure);
+            }
+
+            return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+        }
+        catch (OperationCanceledException) when (interruption.Token.IsCancellationRequested)
+        {
+            return ExitCode.Interrupted;
+        }
+        catch (Exception exception)
+        {
+            return Report(exception);
+        }
+    }
+
+    /// <summary>The commands with their options and help.</summary>
+    internal static RootCommand Build(CancellationToken cancellation)
+    {
+        var root = new RootCommand("Trains, compares and runs exact-flow linear-attention models on this machine.")
+        {
+            OpCommand.Create(),
+        };
+        _ = cancellation;
+        HelpOption help = root.Options.OfType<HelpOption>().Single();
+        help.Description = "Show this help.";
+        help.Action = new HelpWithExamples((HelpAction)help.Action!);
+        root.Options.OfType<VersionOption>().Single().Description = "Show the version.";
+        return root;
+    }
+
+    private static int Report(Exception exception)
+    {
+        // A full disk, a missing permission or too little memory are not faults of the program: their messages say what to do.
+        bool isInput = exception is InvalidInputException or IOException or UnauthorizedAccessException or OutOfMemoryException;
+        bool wantsTrace = Environment.GetEnvironmentVariable(DebugVariable) == "1";
+        string sentence = isInput
+            ? OneLine(exception.Message)
+            : $"the program failed with {exception.GetType().Name}: {OneLine(exception.Message)} (set {DebugVariable}=1 to see where)";
+        Console.Error.WriteLine($"exactflow: {sentence}");
+        if (wantsTrace)
+        {
+            Console.Error.WriteLine(exception);
+        }
+
+        return isInput ? ExitCode.InvalidInput : ExitCode.Fault;
+    }
+
+    private static string OneLine(string message) => message.ReplaceLineEndings(" ").Trim();
+}

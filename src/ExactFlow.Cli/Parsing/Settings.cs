@@ -1,0 +1,129 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+
+namespace ExactFlow.Cli.Parsing;
+
+/// <summary>Makes options whose errors name the option, what is allowed and what was found.</summary>
+internal static class Settings
+{
+    /// <summary>A whole number within bounds.</summary>
+    public static Option<int> Whole(string name, string description, int defaultValue, int minimum, int maximum = int.MaxValue) => new(name)
+    {
+        Description = description,
+        HelpName = "N",
+        DefaultValueFactory = _ => defaultValue,
+        CustomParser = result => ParseWhole(result, name, minimum, maximum),
+    };
+
+    /// <summary>A whole number within bounds, or nothing.</summary>
+    public static Option<int?> OptionalWhole(string name, string description, int minimum, int maximum = int.MaxValue) => new(name)
+    {
+        Description = description,
+        HelpName = "N",
+        CustomParser = result => ParseWhole(result, name, minimum, maximum),
+    };
+
+    /// <summary>A seed: any unsigned 64-bit number.</summary>
+    public static Option<ulong> Seed(string description, ulong defaultValue = 42) => new("--seed")
+    {
+        Description = description,
+        HelpName = "N",
+        DefaultValueFactory = _ => defaultValue,
+        CustomParser = result =>
+        {
+            string text = Only(result);
+            if (!ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out ulong value))
+            {
+                result.AddError($"--seed takes a whole number from 0 to {ulong.MaxValue}, but it is '{text}'");
+            }
+
+            return value;
+        },
+    };
+
+    /// <summary>A number within bounds.</summary>
+    public static Option<double> Number(string name, string description, double defaultValue, double minimum, double maximum) => new(name)
+    {
+        Description = description,
+        HelpName = "X",
+        DefaultValueFactory = _ => defaultValue,
+        CustomParser = result =>
+        {
+            string text = Only(result);
+            if (!double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) || !(value >= minimum && value <= maximum))
+            {
+                string range = double.IsPositiveInfinity(maximum) ? $"of {minimum} or more" : $"from {minimum} to {maximum}";
+                result.AddError($"{name} takes a number {range}, but it is '{text}'");
+            }
+
+            return value;
+        },
+    };
+
+    /// <summary>One of a few words.</summary>
+    public static Option<string> Choice(string name, string description, string defaultValue, IReadOnlyList<string> allowed) => new(name)
+    {
+        Description = description,
+        HelpName = string.Join('|', allowed),
+        DefaultValueFactory = _ => defaultValue,
+        CustomParser = result =>
+        {
+            string text = Only(result);
+            if (!allowed.Contains(text))
+            {
+                result.AddError($"{name} takes one of {string.Join(", ", allowed)}, but it is '{text}'{Suggestion.For(text, allowed)}");
+            }
+
+            return text;
+        },
+    };
+
+    /// <summary>Names separated by commas, each one of the allowed, none twice.</summary>
+    public static Option<string[]> Names(string name, string description, string[] defaultValue, IReadOnlyList<string> allowed) => new(name)
+    {
+        Description = $"{description}; any of {string.Join(", ", allowed)}",
+        HelpName = "A,B,...",
+        Arity = ArgumentArity.ExactlyOne,
+        DefaultValueFactory = _ => defaultValue,
+        CustomParser = result =>
+        {
+            string[] names = Only(result).Split(',', StringSplitOptions.TrimEntries);
+            foreach (string given in names)
+            {
+                if (!allowed.Contains(given))
+                {
+                    result.AddError($"{name} takes names separated by commas out of {string.Join(", ", allowed)}, but one is '{given}'{Suggestion.For(given, allowed)}");
+                    return names;
+                }
+            }
+
+            if (names.Distinct(StringComparer.Ordinal).Count() != names.Length)
+            {
+                result.AddError($"{name} names '{names.GroupBy(given => given).First(group => group.Count() > 1).Key}' twice; name each once");
+            }
+
+            return names;
+        },
+    };
+
+    /// <summary>A path or a word that is taken as it is.</summary>
+    public static Option<string> Required(string name, string description, string helpName) => new(name) { Description = description, HelpName = helpName, Required = true };
+
+    /// <summary>A path or a word that is taken as it is, or nothing.</summary>
+    public static Option<string?> Optional(string name, string description, string helpName) => new(name) { Description = description, HelpName = helpName };
+
+    private static int ParseWhole(ArgumentResult result, string name, int minimum, int maximum)
+    {
+        string text = Only(result);
+        if (!int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int value) || value < minimum || value > maximum)
+        {
+            string range = maximum == int.MaxValue ? $"of {minimum} or more" : $"from {minimum} to {maximum}";
+            result.AddError($"{name} takes a whole number {range}, but it is '{text}'");
+        }
+
+        return value;
+    }
+
+    private static string Only(ArgumentResult result) => result.Tokens[0].Value;
+}
