@@ -1,0 +1,115 @@
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Files;
+
+namespace ExactFlow.Models;
+
+/// <summary>
+/// A model as a Hugging Face folder: config.json, generation_config.json, tokenizer.json, and model.safetensors or its shards with
+/// model.safetensors.index.json.
+/// </summary>
+public static class ModelFolder
+{
+    /// <summary>Name of the configuration.</summary>
+    public const string ConfigFile = "config.json";
+
+    /// <summary>Name of the defaults of generation.</summary>
+    public const string GenerationFile = "generation_config.json";
+
+    /// <summary>Name of the tokenizer.</summary>
+    public const string TokenizerFile = "tokenizer.json";
+
+    /// <summary>Name of the weights in one file.</summary>
+    public const string WeightsFile = "model.safetensors";
+
+    /// <summary>Name of the index of weights in several files.</summary>
+    public const string WeightsIndexFile = "model.safetensors.index.json";
+
+    /// <summary>Writes a model; every file appears whole or not at all, the weights last.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="folder">The folder, made if it does not exist.</param>
+    /// <param name="generation">Defaults of generation; null leaves only the special tokens.</param>
+    /// <param name="tokenizerJson">Text of a tokenizer.json to put beside it; null for none.</param>
+    /// <param name="format">Number format of the weights: F32, F16 or BF16.</param>
+    /// <exception cref="InvalidInputException">The folder cannot be written.</exception>
+    public static void Save(LanguageModel model, string folder, GenerationOptions? generation = null, string? tokenizerJson = null, SafetensorsType format = SafetensorsType.F32)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        try
+        {
+            Directory.CreateDirectory(folder);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw new InvalidInputException($"Making the model folder '{folder}' failed: {exception.Message.TrimEnd('.')}; choose another place.", exception);
+        }
+
+        AtomicFile.WriteAllText(Path.Combine(folder, ConfigFile), model.Config.ToJson());
+        AtomicFile.WriteAllText(Path.Combine(folder, GenerationFile), GenerationConfig.ToJson(generation ?? new GenerationOptions(), model.Config));
+        if (tokenizerJson is not null)
+        {
+            AtomicFile.WriteAllText(Path.Combine(folder, TokenizerFile), tokenizerJson);
+        }
+
+        ModelWeights.Save(model, Path.Combine(folder, WeightsFile), format);
+    }
+
+    /// <summary>Reads a model: configuration and weights. The caller disposes it.</summary>
+    /// <param name="device">Where it will live.</param>
+    /// <param name="folder">The folder.</param>
+    /// <exception cref="InvalidInputException">A file is missing or damaged, or the weights are not exactly those of the configuration.</exception>
+    public static LanguageModel Load(Device device, string folder)
+    {
+        LanguageModelConfig config = LoadConfig(folder);
+        string single = Path.Combine(folder, WeightsFile);
+        string index = Path.Combine(folder, WeightsIndexFile);
+        bool isSingle = File.Exists(single);
+        if (!isSingle && !File.Exists(index))
+        {
+            throw new InvalidInputException($"The model folder '{folder}' has neither {WeightsFile} nor {WeightsIndexFile}; put the weights there.");
+        }
+
+        LanguageModel model = LanguageModel.WithoutWeights(device, config);
+        try
+        {
+            if (isSingle)
+            {
+                ModelWeights.Load(model, single);
+            }
+            else
+            {
+                ModelWeights.LoadSharded(model, index);
+            }
+
+            return model;
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Reads the configuration only.</summary>
+    /// <exception cref="InvalidInputException">Missing, damaged, or a model that is not supported.</exception>
+    public static LanguageModelConfig LoadConfig(string folder)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        return Directory.Exists(folder)
+            ? LanguageModelConfig.FromJson(TextFile.Read(Path.Combine(folder, ConfigFile)))
+            : throw new InvalidInputException($"The model folder '{folder}' does not exist; check the name.");
+    }
+
+    /// <summary>Reads the defaults of generation: those of the file, or greedy up to the model's end token without one.</summary>
+    /// <exception cref="InvalidInputException">Damaged.</exception>
+    public static GenerationOptions LoadGeneration(string folder)
+    {
+        string path = Path.Combine(folder, GenerationFile);
+        if (File.Exists(path))
+        {
+            return GenerationConfig.FromJson(TextFile.Read(path));
+        }
+
+        LanguageModelConfig config = LoadConfig(folder);
+        return new GenerationOptions { StopTokens = config.EndToken is { } end ? [end] : [], Sampling = SamplerOptions.Greedy };
+    }
+}

@@ -1,0 +1,192 @@
+using System.Text.Json.Nodes;
+using ExactFlow.Models.Layers;
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Files;
+
+namespace ExactFlow.Models;
+
+/// <summary>
+/// Weights in safetensors files, under the names of the flash-linear-attention models. Reading checks every tensor of every file before it changes
+/// a single weight, so a wrong file leaves the model as it was.
+/// </summary>
+public static class ModelWeights
+{
+    private const int ChunkLength = 1 << 16;
+
+    /// <summary>Writes all weights to one file.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="path">The file; it appears whole or not at all.</param>
+    /// <param name="format">F32 (exact), or F16 or BF16 (rounded to nearest, ties to even).</param>
+    /// <exception cref="InvalidInputException">The format is none of these, or the disk refuses.</exception>
+    public static void Save(LanguageModel model, string path, SafetensorsType format = SafetensorsType.F32)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        if (format is not (SafetensorsType.F32 or SafetensorsType.F16 or SafetensorsType.BF16))
+        {
+            throw new InvalidInputException($"Weights were to be saved as {format.FileName()}; the formats are F32, F16 and BF16.");
+        }
+
+        IReadOnlyList<ModelParameter> parameters = model.Layout.Parameters;
+        IEnumerable<SafetensorsEntry> entries = parameters.Select(parameter => new SafetensorsEntry(parameter.Name, format, Extents(parameter.FileShape)));
+        using var writer = new SafetensorsWriter(path, entries, new Dictionary<string, string> { ["format"] = "pt" });
+        foreach (ModelParameter parameter in parameters)
+        {
+            Write(writer, parameter, format);
+        }
+
+        writer.Commit();
+    }
+
+    /// <summary>Reads all weights from one file.</summary>
+    /// <exception cref="InvalidInputException">The file is damaged, or its tensors are not exactly those of the model; the message lists every difference.</exception>
+    public static void Load(LanguageModel model, string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        Load(model, [file], path);
+    }
+
+    /// <summary>Reads all weights from the files that an index (<c>model.safetensors.index.json</c>) names, which lie beside it.</summary>
+    /// <inheritdoc cref="Load(LanguageModel, string)"/>
+    public static void LoadSharded(LanguageModel model, string indexPath)
+    {
+        ArgumentNullException.ThrowIfNull(indexPath);
+        string folder = Path.GetDirectoryName(Path.GetFullPath(indexPath))!;
+        List<SafetensorsFile> shards = [];
+        try
+        {
+            foreach (string name in ShardNames(indexPath))
+            {
+                shards.Add(SafetensorsFile.Open(Path.Combine(folder, name)));
+            }
+
+            Load(model, shards, indexPath);
+        }
+        finally
+        {
+            shards.ForEach(shard => shard.Dispose());
+        }
+    }
+
+    private static SortedSet<string> ShardNames(string indexPath)
+    {
+        JsonNode? map = JsonFields.Parse(TextFile.Read(indexPath), indexPath).Rest()["weight_map"];
+        var names = new SortedSet<string>(StringComparer.Ordinal);
+        foreach ((string tensor, JsonNode? value) in map as JsonObject ?? throw new InvalidInputException($"{indexPath} has no object 'weight_map' that names the file of each tensor."))
+        {
+            if (value is not JsonValue text || !text.TryGetValue(out string? name) || name.Length == 0 || Path.GetFileName(name) != name)
+            {
+                throw new InvalidInputException($"{indexPath} gives '{value}' as the file of tensor '{tensor}', which must be the plain name of a file beside it.");
+            }
+
+            names.Add(name);
+        }
+
+        return names;
+    }
+
+    private static void Load(LanguageModel model, IReadOnlyList<SafetensorsFile> files, string source)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        Dictionary<string, (SafetensorsFile File, SafetensorsEntry Entry)> found = Collect(files, out List<string> problems);
+        foreach (ModelParameter parameter in model.Layout.Parameters)
+        {
+            if (!found.TryGetValue(parameter.Name, out var place))
+            {
+                problems.Add($"{parameter.Name} {parameter.FileShape} is missing");
+            }
+            else if (!place.Entry.Shape.SequenceEqual(Extents(parameter.FileShape)))
+            {
+                problems.Add($"{parameter.Name} is [{string.Join(", ", place.Entry.Shape)}] instead of {parameter.FileShape}");
+            }
+            else if (place.Entry.Type is not (SafetensorsType.F64 or SafetensorsType.F32 or SafetensorsType.F16 or SafetensorsType.BF16))
+            {
+                problems.Add($"{parameter.Name} holds {place.Entry.Type.FileName()} instead of F32, F16, BF16 or F64");
+            }
+        }
+
+        HashSet<string> known = [.. model.Layout.Parameters.Select(parameter => parameter.Name)];
+        problems.AddRange(found.Keys.Where(name => !known.Contains(name)).Order(StringComparer.Ordinal).Select(name => $"{name} is not a tensor of this model"));
+        if (problems.Count > 0)
+        {
+            throw new InvalidInputException(
+                $"The weights in {source} do not fit the model ({model.Config.Mixer}, {model.Layout.Parameters.Count} tensors): {string.Join("; ", problems)}. Nothing was loaded.");
+        }
+
+        foreach (ModelParameter parameter in model.Layout.Parameters)
+        {
+            (SafetensorsFile file, SafetensorsEntry entry) = found[parameter.Name];
+            Read(file, entry, parameter.Value);
+        }
+    }
+
+    private static Dictionary<string, (SafetensorsFile File, SafetensorsEntry Entry)> Collect(IReadOnlyList<SafetensorsFile> files, out List<string> problems)
+    {
+        problems = [];
+        var found = new Dictionary<string, (SafetensorsFile, SafetensorsEntry)>(StringComparer.Ordinal);
+        foreach (SafetensorsFile file in files)
+        {
+            foreach (SafetensorsEntry entry in file.Entries)
+            {
+                if (!found.TryAdd(entry.Name, (file, entry)))
+                {
+                    problems.Add($"{entry.Name} is in more than one file");
+                }
+            }
+        }
+
+        return found;
+    }
+
+    private static void Read(SafetensorsFile file, SafetensorsEntry entry, Tensor value)
+    {
+        if (value.Device is CpuDevice)
+        {
+            file.Read(entry, value.Span<float>());
+            return;
+        }
+
+        var values = new float[value.Count];
+        file.Read(entry, values.AsSpan());
+        value.CopyFrom<float>(values);
+    }
+
+    private static void Write(SafetensorsWriter writer, ModelParameter parameter, SafetensorsType format)
+    {
+        ReadOnlySpan<float> values = parameter.Value.Device is CpuDevice ? parameter.Value.Span<float>() : parameter.Value.ToHost<float>();
+        if (format == SafetensorsType.F32)
+        {
+            writer.Write(parameter.Name, values);
+            return;
+        }
+
+        var half = new Half[ChunkLength];
+        var brain = new ushort[ChunkLength];
+        for (; !values.IsEmpty; values = values[Math.Min(ChunkLength, values.Length)..])
+        {
+            int count = Math.Min(ChunkLength, values.Length);
+            for (int i = 0; i < count; i++)
+            {
+                half[i] = (Half)values[i];
+                brain[i] = ToBFloat16(values[i]);
+            }
+
+            if (format == SafetensorsType.F16)
+            {
+                writer.Write<Half>(parameter.Name, half.AsSpan(0, count));
+            }
+            else
+            {
+                writer.Write<ushort>(parameter.Name, brain.AsSpan(0, count));
+            }
+        }
+    }
+
+    /// <summary>The upper half of a float32, rounded to nearest, ties to even; NaN stays NaN.</summary>
+    private static ushort ToBFloat16(float value)
+    {
+        uint bits = BitConverter.SingleToUInt32Bits(value);
+        return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
+
+    private static long[] Extents(Shape shape) => [.. shape.ToArray().Select(extent => (long)extent)];
+}
