@@ -23,13 +23,16 @@ public sealed unsafe class CudaDevice : Device
     /// <summary>Opens a GPU through a driver.</summary>
     /// <param name="driver">The real driver, or a fake in tests.</param>
     /// <param name="ordinal">Which GPU, from 0.</param>
+    /// <param name="compiler">What compiles kernels, or null for NVRTC.</param>
+    /// <param name="cache">Where compiled kernels are kept, or null for the user's cache folder.</param>
     /// <exception cref="InvalidInputException">There is no such GPU, or its driver is too old.</exception>
     /// <exception cref="CudaException">A call failed; whatever had been taken is given back.</exception>
-    public CudaDevice(ICudaDriver driver, int ordinal = 0)
+    public CudaDevice(ICudaDriver driver, int ordinal = 0, IKernelCompiler? compiler = null, KernelCache? cache = null)
     {
         ArgumentNullException.ThrowIfNull(driver);
         Driver = driver;
         Name = $"cuda:{ordinal}";
+        Kernels = new KernelLibrary(this, compiler ?? new NvrtcCompiler(Name), cache ?? new KernelCache());
         device = Find(ordinal);
         Check(driver.PrimaryContextRetain(out context, device), "cuDevicePrimaryCtxRetain");
         try
@@ -68,6 +71,9 @@ public sealed unsafe class CudaDevice : Device
 
     /// <summary>Bytes of shared memory that a block may use.</summary>
     public int MaxSharedBytes { get; }
+
+    /// <summary>The kernels of this device, compiled when first asked for.</summary>
+    public KernelLibrary Kernels { get; }
 
     /// <summary>The stream everything is queued on.</summary>
     internal nint Stream { get; }
@@ -205,6 +211,7 @@ public sealed unsafe class CudaDevice : Device
     {
         try
         {
+            Kernels.Dispose();
             UseOnThisThread();
             Check(Driver.StreamDestroy(Stream), "cuStreamDestroy");
         }

@@ -8,7 +8,7 @@ namespace ExactFlow.Cuda;
 /// </summary>
 internal static unsafe partial class CudaImports
 {
-    /// <summary>The name the resolver of <see cref="LibcudaDriver"/> answers to; no file is called so.</summary>
+    /// <summary>The name the resolver of <see cref="CudaLibrary"/> answers to; no file is called so.</summary>
     public const string Library = "cuda-driver";
 
     /// <summary>CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads of the program may go on allocating.</summary>
@@ -100,6 +100,9 @@ internal static unsafe partial class CudaImports
 
     [LibraryImport(Library, EntryPoint = "cuModuleGetFunction", StringMarshalling = StringMarshalling.Utf8)]
     public static partial CudaResult ModuleGetFunction(out nint function, nint module, string name);
+
+    [LibraryImport(Library, EntryPoint = "cuFuncSetAttribute")]
+    public static partial CudaResult FunctionSetAttribute(nint function, CudaFunctionAttribute attribute, int value);
 
     [LibraryImport(Library, EntryPoint = "cuLaunchKernel")]
     public static partial CudaResult LaunchKernel(nint function, int gridX, int gridY, int gridZ, int blockX, int blockY, int blockZ, int sharedBytes, nint stream, void** arguments, void** extra);

@@ -3,56 +3,108 @@ using ExactFlow.Tensors;
 
 namespace ExactFlow.Cuda;
 
-/// <summary>Finds the driver library when a CUDA device is first asked for. Without one, nothing else in the project is affected.</summary>
-public static class CudaLibrary
+/// <summary>A library of NVIDIA's, found and loaded when first needed. Without them nothing but CUDA devices is affected.</summary>
+public sealed class CudaLibrary
 {
-    /// <summary>Environment variable with the driver library's path, for installations in unusual places.</summary>
-    public const string OverrideVariable = "EXACTFLOW_CUDA_LIBRARY";
+    private static readonly string[] DriverFolders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/local/nvidia/lib64"];
 
-    private static readonly string[] LinuxFolders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/local/nvidia/lib64"];
+    private readonly string importName;
+    private readonly string what;
+    private readonly string remedy;
+    private readonly string[] fileNames;
+    private readonly Func<IEnumerable<string>> folders;
+    private readonly Lock loading = new();
+    private nint handle;
+
+    static CudaLibrary() => NativeLibrary.SetDllImportResolver(typeof(CudaLibrary).Assembly, static (name, _, _) =>
+        name == Driver.importName ? Driver.handle : name == Nvrtc.importName ? Nvrtc.handle : 0);
+
+    private CudaLibrary(string importName, string what, string overrideVariable, string remedy, string[] fileNames, Func<IEnumerable<string>> folders)
+    {
+        this.importName = importName;
+        this.what = what;
+        this.remedy = remedy;
+        this.fileNames = fileNames;
+        this.folders = folders;
+        OverrideVariable = overrideVariable;
+    }
+
+    /// <summary>The driver's library, installed with the driver.</summary>
+    public static CudaLibrary Driver { get; } = new(
+        CudaImports.Library,
+        "the NVIDIA driver library",
+        "EXACTFLOW_CUDA_LIBRARY",
+        "install the NVIDIA driver",
+        OperatingSystem.IsWindows() ? ["nvcuda.dll"] : ["libcuda.so.1", "libcuda.so"],
+        () => OperatingSystem.IsWindows() ? [] : DriverFolders);
+
+    /// <summary>The run-time compiler, part of the CUDA toolkit (12 or 13).</summary>
+    public static CudaLibrary Nvrtc { get; } = new(
+        NvrtcImports.Library,
+        "the CUDA run-time compiler",
+        "EXACTFLOW_NVRTC_LIBRARY",
+        "install the CUDA toolkit (12 or 13)",
+        OperatingSystem.IsWindows() ? ["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"] : ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
+        ToolkitFolders);
+
+    /// <summary>Environment variable with the library's path, for installations in unusual places.</summary>
+    public string OverrideVariable { get; }
 
     /// <summary>Loads the library.</summary>
-    /// <param name="handle">Its handle for <see cref="NativeLibrary"/>.</param>
     /// <param name="where">The path or name it was loaded by; when none was found, the places that were looked at.</param>
-    public static bool TryLoad(out nint handle, out string where)
+    public bool TryLoad(out string where)
     {
-        if (Environment.GetEnvironmentVariable(OverrideVariable) is { Length: > 0 } chosen)
+        lock (loading)
         {
-            where = $"{chosen} (from {OverrideVariable})";
-            return NativeLibrary.TryLoad(chosen, out handle);
-        }
-
-        string[] names = OperatingSystem.IsWindows() ? ["nvcuda.dll"] : ["libcuda.so.1", "libcuda.so"];
-        string[] folders = OperatingSystem.IsWindows() ? [] : LinuxFolders;
-        foreach (string name in names)
-        {
-            foreach (string candidate in folders.Select(folder => Path.Combine(folder, name)).Prepend(name))
+            if (Environment.GetEnvironmentVariable(OverrideVariable) is { Length: > 0 } chosen)
             {
-                if (NativeLibrary.TryLoad(candidate, out handle))
+                where = $"{chosen} (from {OverrideVariable})";
+                return handle != 0 || NativeLibrary.TryLoad(chosen, out handle);
+            }
+
+            string[] places = [.. folders()];
+            foreach (string name in fileNames)
+            {
+                foreach (string candidate in places.Select(folder => Path.Combine(folder, name)).Prepend(name))
                 {
-                    where = candidate;
-                    return true;
+                    if (handle != 0 || NativeLibrary.TryLoad(candidate, out handle))
+                    {
+                        where = candidate;
+                        return true;
+                    }
                 }
             }
-        }
 
-        handle = 0;
-        where = string.Join(", ", folders.Prepend("the system's library path"));
-        return false;
+            where = string.Join(", ", places.Prepend("the system's library path"));
+            return false;
+        }
     }
 
     /// <summary>Loads the library or says which file was looked for, where, and what to do.</summary>
     /// <param name="device">The device that was asked for, such as <c>cuda:0</c>.</param>
     /// <exception cref="InvalidInputException">There is no such library, or it cannot be loaded.</exception>
-    public static nint Load(string device)
+    public void Load(string device)
     {
-        if (TryLoad(out nint handle, out string where))
+        if (!TryLoad(out string where))
         {
-            return handle;
+            throw new InvalidInputException(
+                $"Opening device {device} needs {what} {fileNames[0]}, which could not be loaded from {where}: {remedy}, set {OverrideVariable} to the library's path, or use --device cpu.");
         }
+    }
 
-        string name = OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1";
-        throw new InvalidInputException(
-            $"Opening device {device} needs the NVIDIA driver library {name}, which could not be loaded from {where}: install the NVIDIA driver, set {OverrideVariable} to the library's path, or use --device cpu.");
+    /// <summary>The library folders of CUDA toolkits: those the environment names, then the usual places, newest first.</summary>
+    private static IEnumerable<string> ToolkitFolders()
+    {
+        string below = OperatingSystem.IsWindows() ? "bin" : "lib64";
+        IEnumerable<string> named = new[] { "CUDA_HOME", "CUDA_PATH" }
+            .Select(Environment.GetEnvironmentVariable)
+            .OfType<string>()
+            .Where(root => root.Length > 0)
+            .Select(root => Path.Combine(root, below));
+        const string Parent = "/usr/local";
+        IEnumerable<string> usual = OperatingSystem.IsWindows() || !Directory.Exists(Parent)
+            ? []
+            : Directory.EnumerateDirectories(Parent, "cuda*").OrderDescending(StringComparer.Ordinal).Select(root => Path.Combine(root, below));
+        return named.Concat(usual);
     }
 }

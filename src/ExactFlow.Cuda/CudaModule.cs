@@ -3,6 +3,7 @@ namespace ExactFlow.Cuda;
 /// <summary>Compiled kernels, loaded into a device.</summary>
 public sealed class CudaModule : IDisposable
 {
+    private const int SharedBytesWithoutAsking = 48 * 1024;
     private readonly CudaDevice device;
     private nint handle;
 
@@ -19,11 +20,17 @@ public sealed class CudaModule : IDisposable
 
     /// <summary>A kernel of the module.</summary>
     /// <param name="name">Its name as exported (<c>extern "C"</c>).</param>
-    public CudaFunction Function(string name)
+    /// <param name="sharedBytes">The most dynamic shared memory that its launches will ask for; beyond 48 KB the driver wants to know beforehand.</param>
+    public CudaFunction Function(string name, int sharedBytes = 0)
     {
         ObjectDisposedException.ThrowIf(handle == 0, this);
         device.UseOnThisThread();
         device.Check(device.Driver.ModuleGetFunction(out nint function, handle, name), "cuModuleGetFunction", name);
+        if (sharedBytes > SharedBytesWithoutAsking)
+        {
+            device.Check(device.Driver.FunctionSetAttribute(function, CudaFunctionAttribute.MaxDynamicSharedBytes, sharedBytes), "cuFuncSetAttribute", name);
+        }
+
         return new CudaFunction(function, name);
     }
 

@@ -21,6 +21,9 @@ public enum CudaResult
     /// <summary>CUDA_ERROR_INVALID_CONTEXT: a call from a thread without the context.</summary>
     InvalidContext = 201,
 
+    /// <summary>CUDA_ERROR_INVALID_SOURCE: kernels that do not compile.</summary>
+    InvalidSource = 300,
+
     /// <summary>CUDA_ERROR_INVALID_HANDLE: a stream, event, module or graph that does not exist.</summary>
     InvalidHandle = 400,
 
@@ -38,4 +41,7 @@ public enum CudaResult
 
     /// <summary>CUDA_ERROR_STREAM_CAPTURE_UNMATCHED: the end of a capture that was not begun.</summary>
     StreamCaptureUnmatched = 903,
+
+    /// <summary>CUDA_ERROR_UNKNOWN.</summary>
+    Unknown = 999,
 }

@@ -91,6 +91,9 @@ public unsafe interface ICudaDriver
     /// <summary>cuModuleGetFunction.</summary>
     CudaResult ModuleGetFunction(out nint function, nint module, string name);
 
+    /// <summary>cuFuncSetAttribute.</summary>
+    CudaResult FunctionSetAttribute(nint function, CudaFunctionAttribute attribute, int value);
+
     /// <summary>cuLaunchKernel.</summary>
     CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments);
 

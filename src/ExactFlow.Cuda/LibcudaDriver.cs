@@ -5,23 +5,10 @@ namespace ExactFlow.Cuda;
 /// <summary>The real driver. The library is found and loaded when the first instance is made; see <see cref="CudaLibrary"/>.</summary>
 public sealed unsafe class LibcudaDriver : ICudaDriver
 {
-    private static readonly Lock Loading = new();
-    private static nint library;
-
     /// <summary>Loads the driver library for a device.</summary>
     /// <param name="device">The device that was asked for, for the message when there is no library.</param>
     /// <exception cref="Tensors.InvalidInputException">No library was found.</exception>
-    public LibcudaDriver(string device = "cuda")
-    {
-        lock (Loading)
-        {
-            if (library == 0)
-            {
-                library = CudaLibrary.Load(device);
-                NativeLibrary.SetDllImportResolver(typeof(LibcudaDriver).Assembly, static (name, _, _) => name == CudaImports.Library ? library : 0);
-            }
-        }
-    }
+    public LibcudaDriver(string device = "cuda") => CudaLibrary.Driver.Load(device);
 
     /// <inheritdoc/>
     public string Describe(CudaResult result)
@@ -122,6 +109,9 @@ public sealed unsafe class LibcudaDriver : ICudaDriver
 
     /// <inheritdoc/>
     public CudaResult ModuleGetFunction(out nint function, nint module, string name) => CudaImports.ModuleGetFunction(out function, module, name);
+
+    /// <inheritdoc/>
+    public CudaResult FunctionSetAttribute(nint function, CudaFunctionAttribute attribute, int value) => CudaImports.FunctionSetAttribute(function, attribute, value);
 
     /// <inheritdoc/>
     public CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments) => CudaImports.LaunchKernel(

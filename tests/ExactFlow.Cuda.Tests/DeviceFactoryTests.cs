@@ -32,7 +32,7 @@ public sealed class DeviceFactoryTests
     [InlineData("cuda:1", "cuda:1")]
     public void Cuda_without_a_driver_says_what_was_looked_for_and_what_to_install(string name, string device)
     {
-        Assert.SkipWhen(CudaLibrary.TryLoad(out _, out string where), $"This machine has the NVIDIA driver library ({where}).");
+        Assert.SkipWhen(CudaLibrary.Driver.TryLoad(out string where), $"This machine has the NVIDIA driver library ({where}).");
         var exception = Assert.Throws<InvalidInputException>(() => DeviceFactory.Parse(name));
         Assert.Contains($"Opening device {device} needs the NVIDIA driver library", exception.Message, StringComparison.Ordinal);
         Assert.Contains(where, exception.Message, StringComparison.Ordinal);

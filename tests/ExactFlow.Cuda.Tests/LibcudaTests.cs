@@ -30,7 +30,7 @@ public sealed class LibcudaTests
     [Fact]
     public unsafe void A_gpu_copies_launches_replays_and_gives_memory_back()
     {
-        Assert.SkipUnless(CudaLibrary.TryLoad(out _, out string where), $"No NVIDIA driver library in {where}.");
+        Assert.SkipUnless(CudaLibrary.Driver.TryLoad(out string where), $"No NVIDIA driver library in {where}.");
         using CudaDevice device = OpenOrSkip();
         byte[] image = [.. AddOne, 0];
         using var module = new CudaModule(device, image);

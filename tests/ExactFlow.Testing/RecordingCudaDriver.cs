@@ -269,6 +269,10 @@ public sealed unsafe class RecordingCudaDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
+    public CudaResult FunctionSetAttribute(nint function, CudaFunctionAttribute attribute, int value) =>
+        Record("cuFuncSetAttribute") ?? (IsHandle(function >> 16, "module") ? CudaResult.Success : CudaResult.InvalidHandle);
+
+    /// <inheritdoc/>
     public CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments) =>
         !IsHandle(function >> 16, "module")
             ? Record("cuLaunchKernel") ?? CudaResult.InvalidHandle

@@ -1,0 +1,8 @@
+namespace ExactFlow.Cuda;
+
+/// <summary>Attributes of a kernel that this project sets.</summary>
+public enum CudaFunctionAttribute
+{
+    /// <summary>CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: what a launch may ask for beyond 48 KB.</summary>
+    MaxDynamicSharedBytes = 8,
+}

@@ -1,0 +1,100 @@
+using System.Security.Cryptography;
+using System.Text;
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Files;
+
+namespace ExactFlow.Cuda;
+
+/// <summary>
+/// Compiled kernels on disk. An entry's name is the SHA-256 of all that decides its contents (source, options, compiler version); the entry begins with the
+/// SHA-256 of its code, so that a damaged one is noticed and rebuilt. Entries are written under a temporary name and renamed.
+/// </summary>
+public sealed class KernelCache
+{
+    /// <summary>Environment variable with the folder to use instead of the user's cache folder.</summary>
+    public const string FolderVariable = "EXACTFLOW_KERNEL_CACHE";
+
+    /// <summary>Opens a cache; the folder is made at the first write.</summary>
+    /// <param name="folder">The folder, or null for <see cref="FolderVariable"/> or else <c>exactflow/kernels</c> in the user's cache folder.</param>
+    public KernelCache(string? folder = null) => Folder = folder ?? DefaultFolder();
+
+    /// <summary>Where entries are.</summary>
+    public string Folder { get; }
+
+    /// <summary>Kernels compiled because no sound entry was there.</summary>
+    public int Misses { get; private set; }
+
+    /// <summary>The machine code of a source: from disk, or compiled and kept.</summary>
+    /// <exception cref="InvalidInputException">The folder cannot be written.</exception>
+    /// <exception cref="CudaException">The source does not compile.</exception>
+    public byte[] Get(IKernelCompiler compiler, string name, string source, IReadOnlyList<string> options)
+    {
+        ArgumentNullException.ThrowIfNull(compiler);
+        string path = Path.Combine(Folder, $"{Path.GetFileNameWithoutExtension(name)}-{Key(compiler.Version, source, options)}.cubin");
+        if (TryRead(path) is { } cached)
+        {
+            return cached;
+        }
+
+        byte[] code = compiler.Compile(name, source, options);
+        Misses++;
+        Write(path, code);
+        return code;
+    }
+
+    private static string DefaultFolder()
+    {
+        if (Environment.GetEnvironmentVariable(FolderVariable) is { Length: > 0 } chosen)
+        {
+            return chosen;
+        }
+
+        string cache = Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } xdg
+            ? xdg
+            : OperatingSystem.IsWindows() ? Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData)
+            : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
+        return Path.Combine(cache, "exactflow", "kernels");
+    }
+
+    private static string Key(string version, string source, IReadOnlyList<string> options)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (string part in options.Prepend(source).Prepend(version))
+        {
+            hash.AppendData(Encoding.UTF8.GetBytes(part));
+            hash.AppendData([0]);
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    /// <summary>The code of an entry, or null when there is none or it is damaged.</summary>
+    private static byte[]? TryRead(string path)
+    {
+        try
+        {
+            byte[] entry = File.ReadAllBytes(path);
+            return entry.Length > SHA256.HashSizeInBytes && SHA256.HashData(entry.AsSpan(SHA256.HashSizeInBytes)).AsSpan().SequenceEqual(entry.AsSpan(0, SHA256.HashSizeInBytes))
+                ? entry[SHA256.HashSizeInBytes..]
+                : null;
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    private void Write(string path, byte[] code)
+    {
+        try
+        {
+            Directory.CreateDirectory(Folder);
+            AtomicFile.WriteAllBytes(path, [.. SHA256.HashData(code), .. code]);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or InvalidInputException)
+        {
+            throw new InvalidInputException(
+                $"Compiled kernels could not be kept in the folder '{Folder}' ({exception.Message.TrimEnd('.')}): make it writable, or set {FolderVariable} to a folder that is.", exception);
+        }
+    }
+}

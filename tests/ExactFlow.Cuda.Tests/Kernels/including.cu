@@ -1,0 +1,4 @@
+#include "shared.cuh"
+// kernel
+int kernel_value();
+#include "shared.cuh"

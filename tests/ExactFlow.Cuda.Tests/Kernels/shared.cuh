@@ -1,0 +1,2 @@
+// shared
+int shared_value();
