@@ -72,8 +72,7 @@ public sealed class KernelLibraryTests : IDisposable
     [Fact]
     public void A_large_block_is_announced_to_the_driver_and_modules_are_unloaded()
     {
-        var driver = new RecordingCudaDriver();
-        driver.Kernels.UnionWith(["small", "large"]);
+        var driver = new RecordingCudaDriver { Kernels = new HashSet<string>(["small", "large"], StringComparer.Ordinal) };
         using (var device = new CudaDevice(driver, compiler: compiler, cache: new KernelCache(folder)))
         {
             device.Kernels.Function(Here, "including.cu", "small", 48 * 1024);
