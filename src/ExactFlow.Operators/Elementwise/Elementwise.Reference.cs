@@ -23,6 +23,30 @@ public static partial class Elementwise
     /// <summary>Derivative of <see cref="Gelu(double)"/>: Phi(x) + x phi(x).</summary>
     internal static double GeluSlope(double x) => NormalCdf(x) + (x * Math.Exp(-0.5 * x * x) / Math.Sqrt(2 * Math.PI));
 
+    /// <summary>y[r, i] = x[r, i] + row[i].</summary>
+    internal static double[] AddRowReference(double[] x, double[] row)
+    {
+        var y = new double[x.Length];
+        for (int i = 0; i < x.Length; i++)
+        {
+            y[i] = x[i] + row[i % row.Length];
+        }
+
+        return y;
+    }
+
+    /// <summary>Gradient of the row that was added: drow[i] = sum over r of dy[r, i].</summary>
+    internal static double[] RowSumsReference(double[] dy, int dimension)
+    {
+        var sums = new double[dimension];
+        for (int i = 0; i < dy.Length; i++)
+        {
+            sums[i % dimension] += dy[i];
+        }
+
+        return sums;
+    }
+
     /// <summary>log(1 + x) without losing x when it is small (Kahan's correction of the rounding of 1 + x).</summary>
     private static double LogOnePlus(double x)
     {

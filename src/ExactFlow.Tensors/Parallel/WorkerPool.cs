@@ -22,8 +22,10 @@ public sealed unsafe class WorkerPool : IDisposable
 
     private readonly object loopGate = new();
     private readonly Thread[] threads;
-    private readonly SemaphoreSlim wake = new(0);
-    private int sleepers;
+
+    // One semaphore for each sleeper: a shared one lets a worker that is done take the permit meant for one that has yet to wake.
+    private readonly SemaphoreSlim[] wake;
+    private readonly int[] asleep;
     private volatile bool stopping;
 
     // The current loop. `generation` is published last; `pending` counts the workers that have not left the loop.
@@ -42,9 +44,12 @@ public sealed unsafe class WorkerPool : IDisposable
         ArgumentOutOfRangeException.ThrowIfLessThan(workerCount, 1);
         WorkerCount = workerCount;
         threads = new Thread[workerCount - 1];
+        wake = new SemaphoreSlim[workerCount - 1];
+        asleep = new int[workerCount - 1];
         for (int i = 0; i < threads.Length; i++)
         {
             int worker = i + 1;
+            wake[i] = new SemaphoreSlim(0);
             threads[i] = new Thread(() => WorkerLoop(worker)) { IsBackground = true, Name = $"ExactFlow worker {worker}" };
             threads[i].Start();
         }
@@ -79,12 +84,7 @@ public sealed unsafe class WorkerPool : IDisposable
             failure = null;
             pending = threads.Length;
             Interlocked.Increment(ref generation);
-            int asleep = Volatile.Read(ref sleepers);
-            if (asleep > 0)
-            {
-                wake.Release(asleep);
-            }
-
+            WakeSleepers();
             insideLoop = true;
             try
             {
@@ -120,7 +120,7 @@ public sealed unsafe class WorkerPool : IDisposable
 
             stopping = true;
             Interlocked.Increment(ref generation);
-            wake.Release(threads.Length + 1);
+            WakeSleepers();
         }
 
         foreach (Thread thread in threads)
@@ -128,7 +128,10 @@ public sealed unsafe class WorkerPool : IDisposable
             thread.Join();
         }
 
-        wake.Dispose();
+        foreach (SemaphoreSlim semaphore in wake)
+        {
+            semaphore.Dispose();
+        }
     }
 
     private static void RunHere<TBody>(int iterations, ref TBody loopBody)
@@ -144,6 +147,21 @@ public sealed unsafe class WorkerPool : IDisposable
     private static void Invoke<TBody>(void* state, int index, int worker)
         where TBody : struct, IParallelBody
         => Unsafe.AsRef<TBody>(state).Run(index, worker);
+
+    /// <summary>
+    /// Called after `generation` changed: a worker either reads the new generation after announcing its sleep, or its announcement is seen here.
+    /// A permit that comes too late only makes a later wait look once more.
+    /// </summary>
+    private void WakeSleepers()
+    {
+        for (int i = 0; i < asleep.Length; i++)
+        {
+            if (Interlocked.Exchange(ref asleep[i], 0) != 0)
+            {
+                wake[i].Release();
+            }
+        }
+    }
 
     private void Drain(int worker)
     {
@@ -169,7 +187,7 @@ public sealed unsafe class WorkerPool : IDisposable
         int seen = 0;
         while (true)
         {
-            seen = WaitForLoop(seen);
+            seen = WaitForLoop(seen, worker - 1);
             if (stopping)
             {
                 return;
@@ -181,7 +199,7 @@ public sealed unsafe class WorkerPool : IDisposable
     }
 
     /// <summary>Waits until the generation differs from <paramref name="seen"/>: spinning first, then asleep.</summary>
-    private int WaitForLoop(int seen)
+    private int WaitForLoop(int seen, int thread)
     {
         for (int i = 0; i < SpinIterations; i++)
         {
@@ -195,13 +213,13 @@ public sealed unsafe class WorkerPool : IDisposable
 
         while (generation == seen)
         {
-            Interlocked.Increment(ref sleepers);
+            Interlocked.Exchange(ref asleep[thread], 1);
             if (generation == seen)
             {
-                wake.Wait();
+                wake[thread].Wait();
             }
 
-            Interlocked.Decrement(ref sleepers);
+            Volatile.Write(ref asleep[thread], 0);
         }
 
         return generation;

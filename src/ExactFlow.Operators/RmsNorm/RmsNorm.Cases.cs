@@ -1,0 +1,43 @@
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Operators;
+
+/// <summary>Cases of <see cref="RmsNorm"/>.</summary>
+public sealed class RmsNormCases : IOperatorCases
+{
+    /// <inheritdoc/>
+    public static IEnumerable<OperatorCase> Cases =>
+    [
+        // A row of one element has only its sign as output: the gradient cancels, so x is of the size of epsilon's root.
+        Of("one element", [1], scale: 1e-3),
+        Of("odd sizes", [2, 3, 7]),
+        Of("63 features", [5, 63]),
+        Of("65 features, many rows", [1000, 65]),
+        Of("heads of 100", [2, 9, 3, 100]),
+        Of("no rows", [0, 8]),
+        Of("rows of zeros", [3, 33], CaseValues.Constant, 0),
+        Of("large values", [4, 129], scale: 1e6),
+        Of("values near the root of epsilon", [4, 129], scale: 1e-3),
+        Of("without epsilon", [4, 31], epsilon: 0),
+        Of("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
+        Of("per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
+    ];
+
+    private static OperatorCase Of(string name, Shape shape, CaseValues values = CaseValues.Normal, double scale = 1, float epsilon = 1e-6f)
+        => new(
+            "RmsNorm",
+            name,
+            [new("x", shape, values, scale), new("weight", [shape[^1]])],
+            inputs => [RmsNorm.Apply(inputs[0], inputs[1], epsilon)],
+            inputs => [RmsNorm.Reference(inputs[0], inputs[1], epsilon)],
+            (inputs, gradients) =>
+            {
+                (double[] x, double[] weight) = RmsNorm.ReferenceGradient(inputs[0], inputs[1], epsilon, gradients[0]);
+                return [x, weight];
+            })
+        {
+            // A few roundings per element, each 6e-8.
+            ForwardTolerance = 3e-7,
+            GradientTolerance = 5e-7,
+        };
+}
