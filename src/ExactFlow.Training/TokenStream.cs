@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
 
@@ -96,6 +98,10 @@ public sealed class TokenStream
             CopyWindow(window * SequenceLength, Row(inputs, i), Row(targets, i));
         }
     }
+
+    /// <summary>SHA-256 of the token ids, to tell whether a run goes on with the text it was begun with.</summary>
+    public string ContentHash()
+        => Convert.ToHexStringLower(SHA256.HashData(wide is not null ? MemoryMarshal.AsBytes(wide.AsSpan()) : MemoryMarshal.AsBytes(narrow.AsSpan())));
 
     /// <summary>Copies tokens of the text in their own order.</summary>
     public void CopyTokens(int start, Span<int> destination)
