@@ -4,7 +4,6 @@ using System.Security.Cryptography;
 using ExactFlow.Tensors.Randomness;
 using ExactFlow.Training.Checkpoints;
 using ExactFlow.Training.Host;
-using ExactFlow.Training.Options;
 
 namespace ExactFlow.Training.Tests;
 
@@ -127,7 +126,7 @@ public class KilledRunTests
         {
             this.stopAfterSteps = stopAfterSteps;
             string host = typeof(TinyTask).Assembly.Location;
-            var start = new ProcessStartInfo { RedirectStandardOutput = true, RedirectStandardError = true };
+            var start = new ProcessStartInfo { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
             if (fileBlocks > 0)
             {
                 // With the signal ignored, a write beyond the limit fails like one to a full disk; the runtime's own mappings must not count.

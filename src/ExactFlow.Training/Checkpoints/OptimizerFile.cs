@@ -5,11 +5,10 @@ using ExactFlow.Tensors.Files;
 
 namespace ExactFlow.Training.Checkpoints;
 
-/// <summary>The parameters' values and AdamW's moments as safetensors files, exact to the bit.</summary>
+/// <summary>AdamW's moments and step count as a safetensors file, exact to the bit.</summary>
 internal static class OptimizerFile
 {
     public const string FileName = "optimizer.safetensors";
-    public const string ModelFileName = "model.safetensors";
     private const string FirstMoment = "first_moment.";
     private const string SecondMoment = "second_moment.";
     private const string StepCount = "step_count";
@@ -29,9 +28,6 @@ internal static class OptimizerFile
         });
     }
 
-    public static void SaveParameters(string folder, IReadOnlyList<Parameter> parameters)
-        => Save(Path.Combine(folder, ModelFileName), [.. parameters.Select(parameter => (parameter.Name, parameter.Value))], null);
-
     public static void Load(string folder, AdamW optimizer)
     {
         using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(folder, FileName));
@@ -45,16 +41,6 @@ internal static class OptimizerFile
         optimizer.StepCount = file.Metadata.TryGetValue(StepCount, out string? text) && int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int steps)
             ? steps
             : throw new InvalidInputException($"Reading '{file.Path}' failed: its metadata has no {StepCount}; choose another checkpoint.");
-    }
-
-    public static void LoadParameters(string folder, IReadOnlyList<Parameter> parameters)
-    {
-        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(folder, ModelFileName));
-        RequireCount(file, parameters.Count);
-        foreach (Parameter parameter in parameters)
-        {
-            Read(file, parameter.Name, parameter.Value);
-        }
     }
 
     private static void Save(string path, IReadOnlyList<(string Name, Tensor Value)> tensors, IReadOnlyDictionary<string, string>? metadata)

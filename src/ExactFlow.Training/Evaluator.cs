@@ -1,0 +1,129 @@
+using ExactFlow.Models;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Training;
+
+/// <summary>What a text costs a model.</summary>
+/// <param name="Tokens">Tokens predicted.</param>
+/// <param name="Bytes">Bytes of text they stand for.</param>
+/// <param name="Nats">Sum of their losses.</param>
+public readonly record struct TextScore(long Tokens, long Bytes, double Nats)
+{
+    /// <summary>Nats per token.</summary>
+    public double Loss => Nats / Tokens;
+
+    /// <summary>exp of the mean loss per token: comparable only between models with one tokenizer.</summary>
+    public double Perplexity => Math.Exp(Loss);
+
+    /// <summary>Bits per byte of text, comparable between all models and with compressors.</summary>
+    public double BitsPerByte => Nats / Math.Log(2) / Bytes;
+
+    /// <summary>exp of the mean loss per byte.</summary>
+    public double BytePerplexity => Math.Exp(Nats / Bytes);
+}
+
+/// <summary>Measures how well a model predicts a text. Sums run in float64 in the order of the text.</summary>
+public sealed class Evaluator
+{
+    private readonly LanguageModel model;
+    private readonly int[] tokenBytes;
+
+    /// <summary>An evaluator of a model.</summary>
+    /// <param name="model">The model; the caller owns it.</param>
+    /// <param name="tokenBytes">Bytes of text that each token id stands for, 0 for special tokens.</param>
+    public Evaluator(LanguageModel model, int[] tokenBytes)
+    {
+        this.model = model ?? throw new ArgumentNullException(nameof(model));
+        this.tokenBytes = tokenBytes ?? throw new ArgumentNullException(nameof(tokenBytes));
+        if (tokenBytes.Length > model.Config.VocabularySize)
+        {
+            throw new InvalidInputException(
+                $"The tokenizer has {tokenBytes.Length} tokens, but the model's vocabulary has {model.Config.VocabularySize}: give the tokenizer the model was trained with.");
+        }
+    }
+
+    /// <summary>
+    /// Scores a whole text. Models with a recurrent state read it in pieces and carry the state over, so every token is predicted from all before it,
+    /// exactly, in memory that does not depend on the length. Softmax attention reads windows that overlap by half, and predicts the second half of each.
+    /// </summary>
+    /// <param name="ids">The text.</param>
+    /// <param name="context">A token that comes before the first one (the end-of-text token), or null: then the first token is not predicted.</param>
+    /// <param name="window">Tokens read at once; for softmax attention also the longest context, at least 2.</param>
+    /// <exception cref="InvalidInputException">Nothing to predict.</exception>
+    public TextScore Score(ReadOnlySpan<int> ids, int? context, int window = 1024)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(window, 2);
+        int[] text = context is { } first ? [first, .. ids] : ids.ToArray();
+        if (text.Length < 2)
+        {
+            throw new InvalidInputException($"Scoring a text needs at least two tokens, the begin token included, but there are {text.Length}: give a longer text.");
+        }
+
+        return model.Config.Mixer.Family == MixerFamily.Softmax ? ScoreSliding(text, window) : ScoreCarried(text, window);
+    }
+
+    /// <summary>Scores fixed windows of a text, each without what came before: the validation during training.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="windows">Windows to read, spread over the text; at most as many as it has.</param>
+    /// <param name="batchSize">Windows read at once; changes nothing but speed and memory.</param>
+    public TextScore ScoreWindows(TokenStream text, int windows, int batchSize)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        windows = Math.Min(windows, text.WindowsPerEpoch);
+        var score = default(TextScore);
+        for (int first = 0; first < windows; first += batchSize)
+        {
+            int count = Math.Min(batchSize, windows - first);
+            int[] inputs = new int[count * text.SequenceLength];
+            int[] targets = new int[inputs.Length];
+            text.ReadFixed(first, windows, inputs, targets);
+            score = Add(score, inputs, targets, count, skip: 0, state: null);
+        }
+
+        return score;
+    }
+
+    private TextScore ScoreCarried(int[] text, int window)
+    {
+        using ModelState state = model.CreateState();
+        var score = default(TextScore);
+        for (int start = 0; start + 1 < text.Length; start += window)
+        {
+            int length = Math.Min(window, text.Length - 1 - start);
+            score = Add(score, text.AsSpan(start, length), text.AsSpan(start + 1, length), 1, skip: 0, state);
+        }
+
+        return score;
+    }
+
+    private TextScore ScoreSliding(int[] text, int window)
+    {
+        var score = default(TextScore);
+        int predicted = 0;
+        for (int start = 0; predicted < text.Length - 1; start += window / 2)
+        {
+            int length = Math.Min(window, text.Length - 1 - start);
+            score = Add(score, text.AsSpan(start, length), text.AsSpan(start + 1, length), 1, skip: predicted - start, state: null);
+            predicted = start + length;
+        }
+
+        return score;
+    }
+
+    private TextScore Add(TextScore score, ReadOnlySpan<int> inputs, ReadOnlySpan<int> targets, int rows, int skip, ModelState? state)
+    {
+        Device device = model.Device;
+        using var step = device.BeginStep(recordGradients: false);
+        Shape shape = [rows, inputs.Length / rows];
+        float[] losses = model.TokenLosses(device.From(inputs, shape), device.From(targets, shape), state: state).ToHost<float>();
+        double nats = score.Nats;
+        long bytes = score.Bytes;
+        for (int i = skip; i < losses.Length; i++)
+        {
+            nats += losses[i];
+            bytes += tokenBytes[targets[i]];
+        }
+
+        return new TextScore(score.Tokens + losses.Length - skip, bytes, nats);
+    }
+}
