@@ -55,7 +55,7 @@ public class TrainerTests
     [InlineData(1, 1)]
     [InlineData(17, 1)]
     [InlineData(17, 3)]
-    [InlineData(38, 2)]
+    [InlineData(37, 2)]
     public void A_stopped_and_resumed_run_equals_an_unbroken_one(int stopAfter, int accumulation)
     {
         TrainingOptions options = Options($"data.accumulation={accumulation}", "checkpoints.every=13");
