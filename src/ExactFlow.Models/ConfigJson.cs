@@ -23,15 +23,16 @@ internal static class ConfigJson
             MixerFamily.Gated => ReadGated(fields, Common(fields, mixer)),
             _ => ReadDelta(fields, Common(fields, mixer)),
         };
+        fields.Ignore("attn_mode", "\"chunk\"");
+        fields.Ignore("architectures", $"[\"{ClassName(mixer)}\"]");
         JsonObject rest = fields.Rest();
         return (rest.Count == 0 ? config : config with { OtherKeys = rest }).Validate();
     }
 
     public static string Write(LanguageModelConfig config)
     {
-        config.Validate();
         var json = new JsonObject();
-        if (config.OtherKeys?.ContainsKey("architectures") != true && ClassName(config.Mixer) is { } className)
+        if (ClassName(config.Mixer) is { } className)
         {
             json["architectures"] = new JsonArray(className);
         }

@@ -140,6 +140,15 @@ internal sealed class JsonFields
         throw new InvalidInputException($"In {file}, '{key}' is {found}, which is not supported; only {expected} is.");
     }
 
+    /// <summary>Takes a key away if it has this value; keeps it among the rest otherwise.</summary>
+    public void Ignore(string key, string value)
+    {
+        if (fields[key] is { } node && Show(node) == value)
+        {
+            fields.Remove(key);
+        }
+    }
+
     private static string Show(JsonNode node) => Unmark(node.ToJsonString());
 
     private static string Unmark(string text)

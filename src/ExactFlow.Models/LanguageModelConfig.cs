@@ -124,7 +124,14 @@ public sealed record LanguageModelConfig
     public static LanguageModelConfig FromJson(string json) => ConfigJson.Read(json);
 
     /// <summary>The text of a config.json; reading it gives this configuration again, unknown keys included.</summary>
-    public string ToJson() => ConfigJson.Write(this);
+    /// <exception cref="InvalidInputException">The configuration cannot be built.</exception>
+    public string ToJson() => ConfigJson.Write(Validate());
+
+    /// <summary>Whether both mean the same model: whether their files are the same.</summary>
+    public bool Equals(LanguageModelConfig? other) => other is not null && ConfigJson.Write(this) == ConfigJson.Write(other);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => string.GetHashCode(ConfigJson.Write(this), StringComparison.Ordinal);
 
     /// <summary>Checks that a model of these sizes can be built. Returns the configuration.</summary>
     /// <exception cref="InvalidInputException">It cannot: one sentence says which size, its value and what it should be.</exception>

@@ -1,3 +1,4 @@
+using System.Numerics;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
 
@@ -124,12 +125,25 @@ public sealed class Sampler
             throw new InvalidInputException("A token was to be drawn, but every logit is negative infinity: no token is possible.");
         }
 
-        for (int i = 0; i < logits.Length; i++)
+        Exponentiate(weights.AsSpan(0, logits.Length), highest);
+        return logits.Length;
+    }
+
+    /// <summary>e^((weight - highest) / temperature): most of the time that drawing takes.</summary>
+    private void Exponentiate(Span<double> span, double highest)
+    {
+        var origin = new Vector<double>(highest);
+        var factor = new Vector<double>(1 / options.Temperature);
+        int i = 0;
+        for (; i + Vector<double>.Count <= span.Length; i += Vector<double>.Count)
         {
-            weights[i] = Math.Exp((weights[i] - highest) / options.Temperature);
+            Vector.Exp((new Vector<double>(span[i..]) - origin) * factor).CopyTo(span[i..]);
         }
 
-        return logits.Length;
+        for (; i < span.Length; i++)
+        {
+            span[i] = Math.Exp((span[i] - highest) * factor[0]);
+        }
     }
 
     /// <summary>Sorts the candidates by falling weight (equal ones by token) and applies top-k, then top-p to what is left.</summary>

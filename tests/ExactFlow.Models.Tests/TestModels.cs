@@ -61,7 +61,7 @@ internal static class TestModels
     /// <summary>Weights large enough that every path of the model matters.</summary>
     private static LanguageModelConfig Small(MixerKind mixer)
     {
-        LanguageModelConfig config = LanguageModelConfig.Create(mixer, Vocabulary, 20, 2, 2) with { InitializerRange = 0.35, ConvolutionInitializerRange = 0.6 };
+        LanguageModelConfig config = LanguageModelConfig.Create(mixer, Vocabulary, 20, 2, 2) with { InitializerRange = 0.35 };
         return mixer.Family switch
         {
             MixerFamily.Mamba2 => config with { Layers = 2, KeyDim = 7, ValueDim = 5, Heads = 8 },
