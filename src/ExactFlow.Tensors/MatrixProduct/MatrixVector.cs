@@ -24,45 +24,97 @@ internal static unsafe class MatrixVector
         where TV : struct, IFloatVector<TV>
         where TEpilogue : struct, IMatrixEpilogue
     {
-        int rowsOfB = Math.Max(4, TaskBytes / sizeof(float) / operands.K / 4 * 4);
+        int rowsOfB = Math.Max(1, TaskBytes / sizeof(float) / operands.K);
         workers.For((operands.N + rowsOfB - 1) / rowsOfB, new Task<TV, TEpilogue>(operands, epilogue, rowsOfB));
     }
 
-    /// <summary>Four dot products of one row of A with rows of B, each in two chains.</summary>
+    /// <summary>A row of B times one row of A, in four chains.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dot4<TV>(int k, float* a, float* b, nint ldb, float* sums)
+    private static void Dot1<TV>(int k, float* a, float* b, float* sums)
         where TV : struct, IFloatVector<TV>
     {
-        float* b3 = b + (3 * ldb);
         TV c0 = TV.Zero, c1 = TV.Zero, c2 = TV.Zero, c3 = TV.Zero;
-        TV d0 = TV.Zero, d1 = TV.Zero, d2 = TV.Zero, d3 = TV.Zero;
         int p = 0;
-        for (; p + (2 * TV.Count) <= k; p += 2 * TV.Count)
+        for (; p + (4 * TV.Count) <= k; p += 4 * TV.Count)
         {
-            TV x = TV.Load(a + p);
-            TV y = TV.Load(a + p + TV.Count);
-            c0 = TV.MultiplyAdd(TV.Load(b), x, c0);
-            d0 = TV.MultiplyAdd(TV.Load(b + TV.Count), y, d0);
-            c1 = TV.MultiplyAdd(TV.Load(b + ldb), x, c1);
-            d1 = TV.MultiplyAdd(TV.Load(b + ldb + TV.Count), y, d1);
-            c2 = TV.MultiplyAdd(TV.Load(b + (2 * ldb)), x, c2);
-            d2 = TV.MultiplyAdd(TV.Load(b + (2 * ldb) + TV.Count), y, d2);
-            c3 = TV.MultiplyAdd(TV.Load(b3), x, c3);
-            d3 = TV.MultiplyAdd(TV.Load(b3 + TV.Count), y, d3);
-            b += 2 * TV.Count;
-            b3 += 2 * TV.Count;
+            c0 = TV.MultiplyAdd(TV.Load(b + p), TV.Load(a + p), c0);
+            c1 = TV.MultiplyAdd(TV.Load(b + p + TV.Count), TV.Load(a + p + TV.Count), c1);
+            c2 = TV.MultiplyAdd(TV.Load(b + p + (2 * TV.Count)), TV.Load(a + p + (2 * TV.Count)), c2);
+            c3 = TV.MultiplyAdd(TV.Load(b + p + (3 * TV.Count)), TV.Load(a + p + (3 * TV.Count)), c3);
         }
 
         for (; p < k; p += TV.Count)
         {
             int lanes = Math.Min(TV.Count, k - p);
-            TV x = TV.LoadPartial(a + p, lanes);
-            c0 = TV.MultiplyAdd(TV.LoadPartial(b, lanes), x, c0);
-            c1 = TV.MultiplyAdd(TV.LoadPartial(b + ldb, lanes), x, c1);
-            c2 = TV.MultiplyAdd(TV.LoadPartial(b + (2 * ldb), lanes), x, c2);
-            c3 = TV.MultiplyAdd(TV.LoadPartial(b3, lanes), x, c3);
-            b += TV.Count;
-            b3 += TV.Count;
+            c0 = TV.MultiplyAdd(TV.LoadPartial(b + p, lanes), TV.LoadPartial(a + p, lanes), c0);
+        }
+
+        sums[0] = ((c0 + c1) + (c2 + c3)).Sum();
+    }
+
+    /// <summary>A row of B times two rows of A, in two chains each.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Dot2<TV>(int k, float* a, nint lda, float* b, float* sums)
+        where TV : struct, IFloatVector<TV>
+    {
+        float* a1 = a + lda;
+        TV c0 = TV.Zero, c1 = TV.Zero, d0 = TV.Zero, d1 = TV.Zero;
+        int p = 0;
+        for (; p + (2 * TV.Count) <= k; p += 2 * TV.Count)
+        {
+            TV x = TV.Load(b + p);
+            TV y = TV.Load(b + p + TV.Count);
+            c0 = TV.MultiplyAdd(x, TV.Load(a + p), c0);
+            c1 = TV.MultiplyAdd(x, TV.Load(a1 + p), c1);
+            d0 = TV.MultiplyAdd(y, TV.Load(a + p + TV.Count), d0);
+            d1 = TV.MultiplyAdd(y, TV.Load(a1 + p + TV.Count), d1);
+        }
+
+        for (; p < k; p += TV.Count)
+        {
+            int lanes = Math.Min(TV.Count, k - p);
+            TV x = TV.LoadPartial(b + p, lanes);
+            c0 = TV.MultiplyAdd(x, TV.LoadPartial(a + p, lanes), c0);
+            c1 = TV.MultiplyAdd(x, TV.LoadPartial(a1 + p, lanes), c1);
+        }
+
+        sums[0] = (c0 + d0).Sum();
+        sums[1] = (c1 + d1).Sum();
+    }
+
+    /// <summary>A row of B times four rows of A, in two chains each.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Dot4<TV>(int k, float* a, nint lda, float* b, float* sums)
+        where TV : struct, IFloatVector<TV>
+    {
+        float* a1 = a + lda;
+        float* a2 = a1 + lda;
+        float* a3 = a2 + lda;
+        TV c0 = TV.Zero, c1 = TV.Zero, c2 = TV.Zero, c3 = TV.Zero;
+        TV d0 = TV.Zero, d1 = TV.Zero, d2 = TV.Zero, d3 = TV.Zero;
+        int p = 0;
+        for (; p + (2 * TV.Count) <= k; p += 2 * TV.Count)
+        {
+            TV x = TV.Load(b + p);
+            TV y = TV.Load(b + p + TV.Count);
+            c0 = TV.MultiplyAdd(x, TV.Load(a + p), c0);
+            c1 = TV.MultiplyAdd(x, TV.Load(a1 + p), c1);
+            c2 = TV.MultiplyAdd(x, TV.Load(a2 + p), c2);
+            c3 = TV.MultiplyAdd(x, TV.Load(a3 + p), c3);
+            d0 = TV.MultiplyAdd(y, TV.Load(a + p + TV.Count), d0);
+            d1 = TV.MultiplyAdd(y, TV.Load(a1 + p + TV.Count), d1);
+            d2 = TV.MultiplyAdd(y, TV.Load(a2 + p + TV.Count), d2);
+            d3 = TV.MultiplyAdd(y, TV.Load(a3 + p + TV.Count), d3);
+        }
+
+        for (; p < k; p += TV.Count)
+        {
+            int lanes = Math.Min(TV.Count, k - p);
+            TV x = TV.LoadPartial(b + p, lanes);
+            c0 = TV.MultiplyAdd(x, TV.LoadPartial(a + p, lanes), c0);
+            c1 = TV.MultiplyAdd(x, TV.LoadPartial(a1 + p, lanes), c1);
+            c2 = TV.MultiplyAdd(x, TV.LoadPartial(a2 + p, lanes), c2);
+            c3 = TV.MultiplyAdd(x, TV.LoadPartial(a3 + p, lanes), c3);
         }
 
         sums[0] = (c0 + d0).Sum();
@@ -78,44 +130,42 @@ internal static unsafe class MatrixVector
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public void Run(int index, int worker)
         {
-            float* sums = stackalloc float[4];
+            Operands local = operands;
+            float* sums = stackalloc float[LargestRows];
             int first = index * rowsOfB;
-            int end = Math.Min(first + rowsOfB, operands.N);
-            for (int j = first; j < end; j += 4)
+            int end = Math.Min(first + rowsOfB, local.N);
+            for (int j = first; j < end; j++)
             {
-                // Past the last row of B, that row is taken again (stride 0) and the sums are dropped: every sum has the same order.
-                int count = Math.Min(4, end - j);
-                for (int i = 0; i < operands.M; i++)
+                // Groups of rows of A: the row of B comes from memory for the first group and from the cache for the others.
+                float* b = local.Right(0, j);
+                int i = 0;
+                for (; i + 4 <= local.M; i += 4)
                 {
-                    if (count == 4)
-                    {
-                        Dot4<TV>(operands.K, operands.Left(i, 0), operands.Right(0, j), operands.Ldb, sums);
-                        Write(i, j, 4, sums);
-                        continue;
-                    }
+                    Dot4<TV>(local.K, local.Left(i, 0), local.Lda, b, sums + i);
+                }
 
-                    for (int rest = 0; rest < count; rest++)
-                    {
-                        Dot4<TV>(operands.K, operands.Left(i, 0), operands.Right(0, j + rest), 0, sums);
-                        Write(i, j + rest, 1, sums);
-                    }
+                if (i + 2 <= local.M)
+                {
+                    Dot2<TV>(local.K, local.Left(i, 0), local.Lda, b, sums + i);
+                    i += 2;
+                }
+
+                if (i < local.M)
+                {
+                    Dot1<TV>(local.K, local.Left(i, 0), b, sums + i);
+                }
+
+                for (i = 0; i < local.M; i++)
+                {
+                    float* c = local.Result(i, j);
+                    float value = local.Alpha * sums[i];
+                    *c = local.Accumulate ? *c + value : value;
                 }
             }
 
             if (!TEpilogue.IsEmpty)
             {
-                epilogue.Apply<TV>(operands.Result(0, first), operands.Ldc, 0, first, operands.M, end - first);
-            }
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private void Write(int row, int column, int count, float* sums)
-        {
-            float* c = operands.Result(row, column);
-            for (int j = 0; j < count; j++)
-            {
-                float value = operands.Alpha * sums[j];
-                c[j] = operands.Accumulate ? c[j] + value : value;
+                epilogue.Apply<TV>(local.Result(0, first), local.Ldc, 0, first, local.M, end - first);
             }
         }
     }

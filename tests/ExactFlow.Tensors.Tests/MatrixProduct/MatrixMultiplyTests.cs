@@ -48,6 +48,81 @@ public sealed unsafe class MatrixMultiplyTests
         }
     }
 
+    [Fact]
+    public void GivesTheSameBitsForAnyNumberOfWorkers()
+    {
+        foreach ((int m, int n, int k, bool transposeA, bool transposeB) in ((int, int, int, bool, bool)[])
+            [(4100, 70, 33, false, true), (257, 1100, 600, false, false), (130, 650, 1300, true, false), (3, 900, 800, false, true), (700, 20, 300, false, true), (9, 999, 400, false, false)])
+        {
+            int lda = transposeA ? m : k;
+            int ldb = transposeB ? k : n;
+            float[] a = Matrix(transposeA ? k : m, lda, lda, 1);
+            float[] b = Matrix(transposeB ? n : k, ldb, ldb, 2);
+            float[]? first = null;
+            foreach (int workerCount in (int[])[1, 2, 5])
+            {
+                using var workers = new WorkerPool(workerCount);
+                var c = new float[m * n];
+                fixed (float* pa = a, pb = b, pc = c)
+                {
+                    MatrixMultiply.Run(workers, m, n, k, pa, lda, transposeA, pb, ldb, transposeB, pc, n, false);
+                }
+
+                first ??= c;
+                Assert.True(first.AsSpan().SequenceEqual(c), $"[{m}, {n}, {k}] differs between 1 and {workerCount} workers");
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(3, 50, 64, true)]
+    [InlineData(40, 31, 20, false)]
+    [InlineData(200, 133, 700, true)]
+    [InlineData(200, 133, 700, false)]
+    [InlineData(5, 9, 0, false)]
+    public void AppliesTheEpilogueOnceToEveryElement(int m, int n, int k, bool transposeB)
+    {
+        using var workers = new WorkerPool(2);
+        int ldb = transposeB ? k : n;
+        float[] a = Matrix(m, k, k, 1);
+        float[] b = Matrix(transposeB ? n : k, ldb, ldb, 2);
+        float[] bias = Matrix(1, n, n, 3);
+        var plain = new float[m * n];
+        var biased = new float[m * n];
+        fixed (float* pa = a, pb = b, pBias = bias, pPlain = plain, pBiased = biased)
+        {
+            MatrixMultiply.Run(workers, m, n, k, pa, k, false, pb, ldb, transposeB, pPlain, n, false);
+            MatrixMultiply.Run(workers, m, n, k, pa, k, false, pb, ldb, transposeB, pBiased, n, false, new AddBias(pBias));
+        }
+
+        for (int i = 0; i < plain.Length; i++)
+        {
+            Assert.Equal(plain[i] + bias[i % n], biased[i]);
+        }
+    }
+
+    [Fact]
+    public void AllocatesNothingInSteadyState()
+    {
+        using var workers = new WorkerPool(2);
+        float[] a = Matrix(300, 300, 300, 1);
+        float[] b = Matrix(300, 300, 300, 2);
+        var c = new float[300 * 300];
+        fixed (float* pa = a, pb = b, pc = c)
+        {
+            long before = 0;
+            for (int i = 0; i < 3; i++)
+            {
+                before = GC.GetAllocatedBytesForCurrentThread();
+                MatrixMultiply.Run(workers, 300, 300, 300, pa, 300, false, pb, 300, true, pc, 300, false);
+                MatrixMultiply.Run(workers, 2, 300, 300, pa, 300, false, pb, 300, true, pc, 300, false);
+                MatrixMultiply.Run(workers, 20, 20, 300, pa, 300, false, pb, 300, true, pc, 300, false);
+            }
+
+            Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+        }
+    }
+
     internal static void Check(WorkerPool workers, int m, int n, int k, bool transposeA, bool transposeB, bool accumulate, float alpha)
     {
         int lda = (transposeA ? m : k) + 3;
@@ -92,7 +167,7 @@ public sealed unsafe class MatrixMultiplyTests
     }
 
     /// <summary>Normal numbers in the first <paramref name="columns"/> of each row, NaN in the rest.</summary>
-    private static float[] Matrix(int rows, int columns, int stride, ulong stream)
+    internal static float[] Matrix(int rows, int columns, int stride, ulong stream)
     {
         var philox = new Philox(7, stream);
         var values = new float[rows * stride];
