@@ -25,8 +25,8 @@ public sealed class CrossEntropyTests
             CrossEntropy.Apply(hidden, head, targets).Backward();
         }
 
-        // 512 rows of logits and two copies of both gradients, with the pool's slack of a quarter.
-        long expected = 4 * ((512 * Vocabulary) + (2 * Dim * (Tokens + Vocabulary)));
+        // 512 rows of logits and both gradients, with the pool's slack of a quarter.
+        long expected = 4 * ((512 * Vocabulary) + (Dim * (Tokens + Vocabulary)));
         Assert.InRange(device.Pool.PeakRentedBytes - before, expected, (expected * 5 / 4) + 4096);
     }
 

@@ -29,7 +29,7 @@ public sealed class GradientNormTests
         using var parameter = WithGradient(device, 1000);
         parameter.Value.Grad!.Span<float>().Fill(float.MaxValue);
 
-        Assert.Equal(Math.Sqrt(1000) * float.MaxValue, GradientNorm.Compute([parameter]), 1e24);
+        Assert.Equal(Math.Sqrt(1000) * float.MaxValue, GradientNorm.Compute([parameter]), 1e26);
     }
 
     [Fact]
