@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Tensors.Parallel;
+using ExactFlow.Training.Benchmarks;
 
 namespace ExactFlow.Benchmarks;
 

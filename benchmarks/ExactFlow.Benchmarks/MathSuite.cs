@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
 using ExactFlow.Tensors.Simd;
+using ExactFlow.Training.Benchmarks;
 
 namespace ExactFlow.Benchmarks;
 

@@ -1,6 +1,7 @@
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Tensors.Randomness;
+using ExactFlow.Training.Benchmarks;
 
 namespace ExactFlow.Benchmarks;
 

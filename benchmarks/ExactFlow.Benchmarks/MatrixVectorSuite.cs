@@ -1,5 +1,6 @@
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.MatrixProduct;
+using ExactFlow.Training.Benchmarks;
 
 namespace ExactFlow.Benchmarks;
 

@@ -1,11 +1,12 @@
 using System.Globalization;
 using ExactFlow.Benchmarks;
 using ExactFlow.Tensors;
+using ExactFlow.Training.Benchmarks;
 
 // ExactFlow.Benchmarks [suite...] [--filter TEXT] [--threads N] [--seconds PER_CASE]
 // Prints a table per suite while it runs, and one JSON document as its last line.
 var options = new BenchmarkOptions();
-var chosen = new List<Suite>();
+var chosen = new List<BenchmarkSuite>();
 try
 {
     for (int i = 0; i < args.Length; i++)
@@ -13,7 +14,7 @@ try
         if (args[i] is "--help" or "-h")
         {
             Console.WriteLine("ExactFlow.Benchmarks [suite...] [--filter TEXT] [--threads N] [--seconds PER_CASE]");
-            foreach (Suite suite in Suites.All)
+            foreach (BenchmarkSuite suite in Suites.All)
             {
                 Console.WriteLine($"  {suite.Name,-12}{suite.Summary}");
             }
@@ -40,8 +41,8 @@ try
         }
     }
 
-    var run = new BenchmarkRun(options);
-    foreach (Suite suite in chosen.Count > 0 ? chosen : Suites.All)
+    var run = new BenchmarkRun(options, Console.Out);
+    foreach (BenchmarkSuite suite in chosen.Count > 0 ? chosen : Suites.All)
     {
         run.Begin(suite);
         suite.Run(run);

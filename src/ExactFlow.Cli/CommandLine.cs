@@ -45,8 +45,9 @@ internal static class CommandLine
         var root = new RootCommand("Trains, compares and runs exact-flow linear-attention models on this machine.")
         {
             OpCommand.Create(),
+            BenchCommand.Create(cancellation),
+            DoctorCommand.Create(),
         };
-        _ = cancellation;
         HelpOption help = root.Options.OfType<HelpOption>().Single();
         help.Description = "Show this help.";
         help.Action = new HelpWithExamples((HelpAction)help.Action!);

@@ -81,6 +81,30 @@ public sealed unsafe class CudaDevice : Device
     /// <summary>The driver underneath.</summary>
     internal ICudaDriver Driver { get; }
 
+    /// <summary>GPUs that can be opened; 0 when the driver finds none.</summary>
+    /// <exception cref="InvalidInputException">The driver is older than <see cref="OldestDriver"/>.</exception>
+    /// <exception cref="CudaException">A call failed.</exception>
+    public static int CountDevices(ICudaDriver driver)
+    {
+        ArgumentNullException.ThrowIfNull(driver);
+        CudaResult initialised = driver.Init();
+        if (initialised == CudaResult.NoDevice)
+        {
+            return 0;
+        }
+
+        Check(driver, initialised, "cuInit", "this machine");
+        Check(driver, driver.DriverGetVersion(out int version), "cuDriverGetVersion", "this machine");
+        if (version < OldestDriver)
+        {
+            throw new InvalidInputException(
+                $"Using a GPU needs an NVIDIA driver for CUDA {OldestDriver / 1000}.{OldestDriver % 1000 / 10} or newer, but the installed one runs CUDA {version / 1000}.{version % 1000 / 10} at most: update the driver, or use --device cpu.");
+        }
+
+        Check(driver, driver.DeviceGetCount(out int count), "cuDeviceGetCount", "this machine");
+        return count;
+    }
+
     /// <inheritdoc/>
     public override void Synchronize()
     {
@@ -232,32 +256,19 @@ public sealed unsafe class CudaDevice : Device
     }
 
     /// <summary>Throws unless a call succeeded.</summary>
-    internal void Check(CudaResult result, string call, string? subject = null)
+    internal void Check(CudaResult result, string call, string? subject = null) => Check(Driver, result, call, subject is null ? Name : $"{Name} ({subject})");
+
+    private static void Check(ICudaDriver driver, CudaResult result, string call, string subject)
     {
         if (result != CudaResult.Success)
         {
-            string detail = subject is null ? "" : $" ({subject})";
-            throw new CudaException(call, result, $"{call}{detail} failed on {Name} with {Driver.Describe(result)}.");
+            throw new CudaException(call, result, $"{call} failed on {subject} with {driver.Describe(result)}.");
         }
     }
 
     private int Find(int ordinal)
     {
-        CudaResult initialised = Driver.Init();
-        int count = 0;
-        if (initialised != CudaResult.NoDevice)
-        {
-            Check(initialised, "cuInit");
-            Check(Driver.DriverGetVersion(out int version), "cuDriverGetVersion");
-            if (version < OldestDriver)
-            {
-                throw new InvalidInputException(
-                    $"Opening {Name} needs an NVIDIA driver for CUDA {OldestDriver / 1000}.{OldestDriver % 1000 / 10} or newer, but the installed one runs CUDA {version / 1000}.{version % 1000 / 10} at most: update the driver, or use --device cpu.");
-            }
-
-            Check(Driver.DeviceGetCount(out count), "cuDeviceGetCount");
-        }
-
+        int count = CountDevices(Driver);
         if ((uint)ordinal >= (uint)count)
         {
             string found = count switch { 0 => "no GPU", 1 => "one GPU, cuda:0", _ => $"{count} GPUs, cuda:0 to cuda:{count - 1}" };

@@ -15,26 +15,42 @@ internal sealed class HelpWithExamples(HelpAction inner) : SynchronousCommandLin
     {
         inner.MaxWidth = Math.Max(inner.MaxWidth, 100);
         inner.Invoke(parseResult);
-        if (parseResult.CommandResult.Command is IHasExamples { Examples: { Count: > 0 } examples })
+        if (parseResult.CommandResult.Command is CliCommand command)
         {
             TextWriter output = parseResult.InvocationConfiguration.Output;
-            output.WriteLine("Examples:");
-            foreach ((string line, string meaning) in examples)
-            {
-                output.WriteLine($"  {line}");
-                output.WriteLine($"      {meaning}");
-            }
-
-            output.WriteLine();
+            WriteSettings(output, command.Settings);
+            WriteExamples(output, command.Examples);
         }
 
         return ExitCode.Success;
     }
-}
 
-/// <summary>A command whose help ends with examples.</summary>
-internal interface IHasExamples
-{
-    /// <summary>Command lines, each with what it does.</summary>
-    IReadOnlyList<(string Line, string Meaning)> Examples { get; }
+    private static void WriteSettings(TextWriter output, IReadOnlyList<(string Setting, string Meaning)> settings)
+    {
+        if (settings.Count == 0)
+        {
+            return;
+        }
+
+        int width = settings.Max(row => row.Setting.Length);
+        output.WriteLine("Settings (in a recipe or with --set), with their defaults:");
+        foreach ((string setting, string meaning) in settings)
+        {
+            output.WriteLine($"  {setting.PadRight(width)}  {meaning}");
+        }
+
+        output.WriteLine();
+    }
+
+    private static void WriteExamples(TextWriter output, IReadOnlyList<(string Line, string Meaning)> examples)
+    {
+        output.WriteLine("Examples:");
+        foreach ((string line, string meaning) in examples)
+        {
+            output.WriteLine($"  {line}");
+            output.WriteLine($"      {meaning}");
+        }
+
+        output.WriteLine();
+    }
 }

@@ -1,6 +1,6 @@
-namespace ExactFlow.Benchmarks;
+namespace ExactFlow.Training.Benchmarks;
 
-/// <summary>What the command line asked for.</summary>
+/// <summary>What is to be measured, and for how long.</summary>
 public sealed record BenchmarkOptions
 {
     /// <summary>Only cases whose name contains this; empty for all.</summary>

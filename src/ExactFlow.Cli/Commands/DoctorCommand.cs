@@ -1,0 +1,148 @@
+using System.CommandLine;
+using System.Runtime.InteropServices;
+using ExactFlow.Cli.Display;
+using ExactFlow.Cli.Parsing;
+using ExactFlow.Cuda;
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.MatrixProduct;
+using ExactFlow.Tensors.Simd;
+using Spectre.Console;
+
+namespace ExactFlow.Cli.Commands;
+
+/// <summary><c>exactflow doctor</c>: what was found and will be used, how fast it is, and what is missing.</summary>
+internal static class DoctorCommand
+{
+    /// <summary>Makes the command.</summary>
+    public static Command Create()
+    {
+        var command = new CliCommand("doctor", "Shows what this machine has and what of it will be used: SIMD level, cores, memory, measured rates, GPUs, and what is missing.")
+        {
+            Examples =
+            [
+                ("exactflow doctor", "what was found, as a table"),
+                ("exactflow doctor --threads 1 --json", "the rates of one thread, for a script"),
+            ],
+        };
+        CommonOptions common = CommonOptions.AddTo(command);
+        command.SetAction(parsed =>
+        {
+            using CpuDevice device = common.Open(parsed);
+            Diagnosis diagnosis = Examine(device);
+            if (common.WantsJson(parsed))
+            {
+                JsonOutput.Write(diagnosis);
+            }
+            else
+            {
+                Show(diagnosis);
+            }
+        });
+        return command;
+    }
+
+    private static Diagnosis Examine(CpuDevice device)
+    {
+        (IReadOnlyList<string> gpus, string? withoutGpu) = FindGpus();
+        var missing = new List<string>();
+        if (withoutGpu is not null)
+        {
+            missing.Add(withoutGpu);
+        }
+
+        if (Simd.Level < Simd.Available)
+        {
+            missing.Add($"The SIMD level is lowered from {Simd.Name(Simd.Available)} to {Simd.Name(Simd.Level)} by {Simd.EnvironmentVariable}: unset it for full speed.");
+        }
+
+        return new Diagnosis(
+            ProgramVersion(),
+            RuntimeInformation.FrameworkDescription,
+            $"{RuntimeInformation.OSDescription}, {RuntimeInformation.OSArchitecture}",
+            ProcessorName(),
+            Environment.ProcessorCount,
+            device.Workers.WorkerCount,
+            Simd.Name(Simd.Level),
+            GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
+            FreeMemory(),
+            MachineCeilings.Measure(device.Workers),
+            gpus,
+            missing);
+    }
+
+    private static (IReadOnlyList<string> Gpus, string? Missing) FindGpus()
+    {
+        try
+        {
+            var driver = new LibcudaDriver();
+            int count = CudaDevice.CountDevices(driver);
+            var gpus = new List<string>();
+            for (int i = 0; i < count; i++)
+            {
+                using var gpu = new CudaDevice(driver, i);
+                gpus.Add($"{gpu.Name}: {gpu.ModelName}, {Units.Bytes(gpu.TotalBytes)}, compute capability {gpu.ComputeCapability}");
+            }
+
+            return (gpus, count == 0 ? "The NVIDIA driver is installed but reports no GPU: check CUDA_VISIBLE_DEVICES." : "The GPU is not used: this version has operators for the CPU only.");
+        }
+        catch (Exception exception) when (exception is InvalidInputException or CudaException)
+        {
+            return ([], exception.Message);
+        }
+    }
+
+    private static void Show(Diagnosis found)
+    {
+        Table table = Table("found", "");
+        table.AddRow("exactflow", $"{found.Version} on {found.Framework}");
+        table.AddRow("system", Markup.Escape(found.System));
+        table.AddRow("processor", Markup.Escape(found.Processor));
+        table.AddRow("threads", $"{found.Threads} of {found.LogicalProcessors} logical processors");
+        table.AddRow("SIMD", found.SimdLevel);
+        table.AddRow("memory", Units.Bytes(found.MemoryBytes) + (found.FreeMemoryBytes is { } free ? $", {Units.Bytes(free)} free" : ""));
+        table.AddRow("matrix product", $"{found.Rates.MatrixProductGigaflops:0.0} GFLOP/s measured, float32");
+        table.AddRow("memory copy", $"{found.Rates.CopyGigabytesPerSecond:0.0} GB/s measured, read plus written");
+        table.AddRow("memory read", $"{found.Rates.ReadGigabytesPerSecond:0.0} GB/s measured");
+        table.AddRow("GPU", found.Gpus.Count == 0 ? "none" : Markup.Escape(string.Join("\n", found.Gpus)));
+        AnsiConsole.Write(table);
+        Console.WriteLine(found.Missing.Count == 0 ? "Nothing is missing." : "Missing:");
+        foreach (string sentence in found.Missing)
+        {
+            Console.WriteLine($"  {sentence}");
+        }
+    }
+
+    private static Table Table(params string[] columns) => new Table().Border(TableBorder.None).HideHeaders().AddColumns(columns);
+
+    private static string ProgramVersion() => typeof(DoctorCommand).Assembly.GetName().Version!.ToString(3);
+
+    /// <summary>Bytes that programs may still take without swapping, where the system tells it.</summary>
+    private static long? FreeMemory()
+    {
+        const string Information = "/proc/meminfo";
+        string? line = File.Exists(Information) ? File.ReadLines(Information).FirstOrDefault(line => line.StartsWith("MemAvailable:", StringComparison.Ordinal)) : null;
+        return line is null ? null : long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) * 1024;
+    }
+
+    /// <summary>The product name, where the system tells it; otherwise the architecture.</summary>
+    private static string ProcessorName()
+    {
+        const string Information = "/proc/cpuinfo";
+        string? line = File.Exists(Information) ? File.ReadLines(Information).FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal)) : null;
+        return line?[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim() ?? Environment.GetEnvironmentVariable("PROCESSOR_IDENTIFIER") ?? RuntimeInformation.ProcessArchitecture.ToString();
+    }
+
+    private sealed record Diagnosis(
+        string Version,
+        string Framework,
+        string System,
+        string Processor,
+        int LogicalProcessors,
+        int Threads,
+        string SimdLevel,
+        long MemoryBytes,
+        long? FreeMemoryBytes,
+        MachineCeilings Rates,
+        IReadOnlyList<string> Gpus,
+        IReadOnlyList<string> Missing);
+}
