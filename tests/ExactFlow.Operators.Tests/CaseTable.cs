@@ -13,6 +13,10 @@ internal static class CaseTable
     /// <summary>Names of the cases that are not for timing only.</summary>
     public static TheoryData<string> Small => new(ByName.Where(entry => !entry.Value.IsBenchmark).Select(entry => entry.Key).Order(StringComparer.Ordinal));
 
+    /// <summary>Names of the small cases whose allocations are the operator's own.</summary>
+    public static TheoryData<string> Steady
+        => new(ByName.Where(entry => entry.Value is { IsBenchmark: false, IsSteady: true }).Select(entry => entry.Key).Order(StringComparer.Ordinal));
+
     /// <summary>Number of cases that are not for timing.</summary>
     public static int SmallCount => ByName.Values.Count(operatorCase => !operatorCase.IsBenchmark);
 

@@ -31,6 +31,7 @@ public sealed class AdamWCases : IOperatorCases
             v => Reference(v[0], v[1], decays, options, clip),
             (_, _) => [null, null])
         {
+            IsSteady = false,
             ForwardFlops = 15.0 * size * steps,
             ForwardBytes = 7.0 * sizeof(float) * size * steps,
         };

@@ -26,6 +26,12 @@ public sealed record OperatorCase(
     /// <summary>Largest relative L2 error of a gradient in float32.</summary>
     public double GradientTolerance { get; init; } = 5e-6;
 
+    /// <summary>
+    /// Whether a call, in a steady state, allocates nothing native and little managed memory. False where <see cref="Run"/> itself makes objects
+    /// around the operator (an optimizer and its parameters): such operators have a test of their own.
+    /// </summary>
+    public bool IsSteady { get; init; } = true;
+
     /// <summary>Whether the shape is one to time (the others are for correctness only).</summary>
     public bool IsBenchmark { get; init; }
 

@@ -1,4 +1,6 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -30,5 +32,17 @@ internal readonly unsafe struct GradientTarget
 
         Tensor gradient = input.GradForWrite(out bool accumulate);
         return new GradientTarget(gradient.Floats, accumulate);
+    }
+
+    /// <summary>Writes or adds up to a vector of values, the first <paramref name="count"/> lanes, from element <paramref name="position"/> on; nothing when not wanted.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Write<TV>(TV value, long position, int count)
+        where TV : struct, IFloatVector<TV>
+    {
+        if (IsWanted)
+        {
+            float* target = Address + position;
+            RowMath.StoreUpTo(Accumulate ? RowMath.LoadUpTo<TV>(target, count) + value : value, target, count);
+        }
     }
 }

@@ -1,6 +1,8 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
 using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -40,7 +42,8 @@ public static unsafe partial class Embedding
         int* sorted = ends + vocabulary + 1;
         SortById(tokens, vocabulary, ends, sorted);
         int dimension = outputGradient.Shape[^1];
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             (vocabulary + RowsPerBlock - 1) / RowsPerBlock,
             new BackwardBody
             {
@@ -94,7 +97,7 @@ public static unsafe partial class Embedding
         }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public int Vocabulary;
         public int Dimension;
@@ -104,7 +107,9 @@ public static unsafe partial class Embedding
         public float* Gradient;
         public bool Accumulate;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             int last = Math.Min(Vocabulary, (index + 1) * RowsPerBlock);
             for (int id = index * RowsPerBlock; id < last; id++)
@@ -118,9 +123,10 @@ public static unsafe partial class Embedding
                 for (int i = Ends[id]; i < Ends[id + 1]; i++)
                 {
                     float* source = OutputGradient + ((long)Sorted[i] * Dimension);
-                    for (int d = 0; d < Dimension; d++)
+                    for (int d = 0; d < Dimension; d += TV.Count)
                     {
-                        target[d] += source[d];
+                        int left = Dimension - d;
+                        RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(target + d, left) + RowMath.LoadUpTo<TV>(source + d, left), target + d, left);
                     }
                 }
             }

@@ -1,6 +1,7 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -10,7 +11,8 @@ public static unsafe partial class GatedRmsNorm
     {
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForMap(x.Shape.RowCount(), dimension);
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new ForwardBody
             {
@@ -39,8 +41,10 @@ public static unsafe partial class GatedRmsNorm
     {
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForSums(x.Shape.RowCount(), dimension);
-        using var partial = new Scratch(device, (long)blocks.Count * dimension * sizeof(float));
-        device.Workers.For(
+        using var scratch = new Scratch(device, ((long)blocks.Count + device.Workers.WorkerCount) * dimension * sizeof(float));
+        float* partial = scratch.Floats;
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new BackwardBody
             {
@@ -54,17 +58,16 @@ public static unsafe partial class GatedRmsNorm
                 OutputGradient = outputGradient.Floats,
                 InputGradient = inputGradient,
                 GateGradient = gateGradient,
-                WeightPartial = partial.Floats,
+                WeightPartial = partial,
+                Sigmoids = partial + ((long)blocks.Count * dimension),
             });
         if (weightGradient.IsWanted)
         {
-            RowSums.Fold(partial.Floats, blocks.Count, dimension, weightGradient.Address, weightGradient.Accumulate);
+            RowSums.Fold(device, partial, blocks.Count, dimension, dimension, weightGradient.Address, weightGradient.Accumulate);
         }
     }
 
-    private static float Sigmoid(float x) => 1 / (1 + MathF.Exp(-x));
-
-    private struct ForwardBody : IParallelBody
+    private struct ForwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -75,32 +78,37 @@ public static unsafe partial class GatedRmsNorm
         public float* Weight;
         public float* Y;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
                 float* x = X + (row * Dimension);
                 float* gate = Gate + (row * Dimension);
                 float* y = Y + (row * Dimension);
-                float squares = 0;
-                for (int i = 0; i < Dimension; i++)
+                TV squares = TV.Zero;
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    float silu = gate[i] * Sigmoid(gate[i]);
-                    float normed = GateFirst ? x[i] * silu : x[i];
-                    squares += normed * normed;
-                    y[i] = x[i] * silu * Weight[i];
+                    int left = Dimension - i;
+                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
+                    TV gated = value * SimdMath.Silu(RowMath.LoadUpTo<TV>(gate + i, left));
+                    TV normed = GateFirst ? gated : value;
+                    squares = TV.MultiplyAdd(normed, normed, squares);
+                    RowMath.StoreUpTo(gated * RowMath.LoadUpTo<TV>(Weight + i, left), y + i, left);
                 }
 
-                float inverse = 1 / MathF.Sqrt((squares / Dimension) + Epsilon);
-                for (int i = 0; i < Dimension; i++)
+                TV scale = TV.Broadcast(1 / MathF.Sqrt((squares.Sum() / Dimension) + Epsilon));
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    y[i] *= inverse;
+                    int left = Dimension - i;
+                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(y + i, left) * scale, y + i, left);
                 }
             }
         }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -113,47 +121,56 @@ public static unsafe partial class GatedRmsNorm
         public GradientTarget InputGradient;
         public GradientTarget GateGradient;
         public float* WeightPartial;
+        public float* Sigmoids;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             float* weightSum = WeightPartial + ((long)index * Dimension);
+            float* sigmoids = Sigmoids + ((long)worker * Dimension);
             new Span<float>(weightSum, Dimension).Clear();
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
                 float* x = X + (row * Dimension);
                 float* gate = Gate + (row * Dimension);
                 float* dy = OutputGradient + (row * Dimension);
-                float squares = 0;
-                float dot = 0;
-                for (int i = 0; i < Dimension; i++)
+                TV squares = TV.Zero;
+                TV dot = TV.Zero;
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    float product = x[i] * gate[i] * Sigmoid(gate[i]);
-                    float normed = GateFirst ? product : x[i];
-                    squares += normed * normed;
-                    dot += dy[i] * Weight[i] * product;
+                    int left = Dimension - i;
+                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
+                    TV gateValue = RowMath.LoadUpTo<TV>(gate + i, left);
+                    TV sigmoid = SimdMath.Sigmoid(gateValue);
+                    RowMath.StoreUpTo(sigmoid, sigmoids + i, left);
+                    TV gated = value * gateValue * sigmoid;
+                    TV normed = GateFirst ? gated : value;
+                    squares = TV.MultiplyAdd(normed, normed, squares);
+                    dot = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Weight + i, left), gated, dot);
                 }
 
-                float inverse = 1 / MathF.Sqrt((squares / Dimension) + Epsilon);
-                float along = dot * inverse * inverse / Dimension;
-                for (int i = 0; i < Dimension; i++)
+                float inverse = 1 / MathF.Sqrt((squares.Sum() / Dimension) + Epsilon);
+                TV scale = TV.Broadcast(inverse);
+                TV along = TV.Broadcast(dot.Sum() * inverse * inverse / Dimension);
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    float sigmoid = Sigmoid(gate[i]);
-                    float silu = gate[i] * sigmoid;
-                    float slope = sigmoid * (1 + (gate[i] * (1 - sigmoid)));
-                    weightSum[i] += dy[i] * x[i] * silu * inverse;
-                    float weighted = dy[i] * Weight[i];
-                    float dNormed = inverse * (GateFirst ? weighted - (x[i] * silu * along) : (weighted * silu) - (x[i] * along));
-                    Add(InputGradient, (row * Dimension) + i, GateFirst ? dNormed * silu : dNormed);
-                    Add(GateGradient, (row * Dimension) + i, (GateFirst ? dNormed * x[i] : weighted * x[i] * inverse) * slope);
-                }
-            }
-        }
+                    int left = Dimension - i;
+                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
+                    TV gateValue = RowMath.LoadUpTo<TV>(gate + i, left);
+                    TV sigmoid = RowMath.LoadUpTo<TV>(sigmoids + i, left);
+                    TV silu = gateValue * sigmoid;
+                    TV slope = Elementwise.SiluSlope(gateValue, sigmoid);
+                    TV gradient = RowMath.LoadUpTo<TV>(dy + i, left);
+                    TV weighted = gradient * RowMath.LoadUpTo<TV>(Weight + i, left);
+                    TV gated = value * silu;
+                    RowMath.StoreUpTo(TV.MultiplyAdd(gradient * scale, gated, RowMath.LoadUpTo<TV>(weightSum + i, left)), weightSum + i, left);
 
-        private static void Add(GradientTarget target, long position, float value)
-        {
-            if (target.IsWanted)
-            {
-                target.Address[position] = target.Accumulate ? target.Address[position] + value : value;
+                    // What was normed is x SiLU(gate) or x alone, and its gradient goes on to x and, in the first case, to the gate.
+                    TV normed = scale * (GateFirst ? TV.NegatedMultiplyAdd(gated, along, weighted) : TV.NegatedMultiplyAdd(value, along, weighted * silu));
+                    InputGradient.Write(GateFirst ? normed * silu : normed, (row * Dimension) + i, left);
+                    GateGradient.Write(value * slope * (GateFirst ? normed : weighted * scale), (row * Dimension) + i, left);
+                }
             }
         }
     }

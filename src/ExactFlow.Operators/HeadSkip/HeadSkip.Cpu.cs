@@ -41,7 +41,7 @@ public static unsafe partial class HeadSkip
             });
         if (weightGradient.IsWanted)
         {
-            RowSums.Fold(partial.Floats, blocks.Count, heads, weightGradient.Address, weightGradient.Accumulate);
+            RowSums.Fold(device, partial.Floats, blocks.Count, heads, heads, weightGradient.Address, weightGradient.Accumulate);
         }
     }
 
@@ -112,21 +112,11 @@ public static unsafe partial class HeadSkip
                 int lanes = Math.Min(TV.Count, Dim - i);
                 TV gradient = TV.LoadPartial(Gradient + start + i, lanes);
                 sum = TV.MultiplyAdd(gradient, TV.LoadPartial(X + start + i, lanes), sum);
-                Write(OutputGradient, start + i, gradient, lanes);
-                Write(InputGradient, start + i, weight * gradient, lanes);
+                OutputGradient.Write(gradient, start + i, lanes);
+                InputGradient.Write(weight * gradient, start + i, lanes);
             }
 
             return sum.Sum();
-        }
-
-        private static void Write<TV>(GradientTarget target, long position, TV value, int lanes)
-            where TV : struct, IFloatVector<TV>
-        {
-            if (target.IsWanted)
-            {
-                float* address = target.Address + position;
-                (target.Accumulate ? TV.LoadPartial(address, lanes) + value : value).StorePartial(address, lanes);
-            }
         }
     }
 }

@@ -1,5 +1,6 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -9,14 +10,15 @@ public static unsafe partial class L2Norm
     {
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForMap(x.Shape.RowCount(), dimension);
-        device.Workers.For(blocks.Count, new ForwardBody { Blocks = blocks, Dimension = dimension, Epsilon = epsilon, X = x.Floats, Y = y.Floats });
+        Simd.For(device.Workers, blocks.Count, new ForwardBody { Blocks = blocks, Dimension = dimension, Epsilon = epsilon, X = x.Floats, Y = y.Floats });
     }
 
     private static void Backward(CpuDevice device, Tensor x, float epsilon, Tensor outputGradient, GradientTarget inputGradient)
     {
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForMap(x.Shape.RowCount(), dimension);
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new BackwardBody
             {
@@ -29,7 +31,7 @@ public static unsafe partial class L2Norm
             });
     }
 
-    private struct ForwardBody : IParallelBody
+    private struct ForwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -37,28 +39,25 @@ public static unsafe partial class L2Norm
         public float* X;
         public float* Y;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
                 float* x = X + (row * Dimension);
                 float* y = Y + (row * Dimension);
-                float squares = 0;
-                for (int i = 0; i < Dimension; i++)
+                TV scale = TV.Broadcast(1 / MathF.Sqrt(RowMath.SumOfSquares<TV>(x, Dimension) + Epsilon));
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    squares += x[i] * x[i];
-                }
-
-                float inverse = 1 / MathF.Sqrt(squares + Epsilon);
-                for (int i = 0; i < Dimension; i++)
-                {
-                    y[i] = x[i] * inverse;
+                    int left = Dimension - i;
+                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(x + i, left) * scale, y + i, left);
                 }
             }
         }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -67,27 +66,22 @@ public static unsafe partial class L2Norm
         public float* OutputGradient;
         public GradientTarget InputGradient;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
                 float* x = X + (row * Dimension);
                 float* dy = OutputGradient + (row * Dimension);
-                float* dx = InputGradient.Address + (row * Dimension);
-                float squares = 0;
-                float dot = 0;
-                for (int i = 0; i < Dimension; i++)
+                float inverse = 1 / MathF.Sqrt(RowMath.SumOfSquares<TV>(x, Dimension) + Epsilon);
+                TV scale = TV.Broadcast(inverse);
+                TV along = TV.Broadcast(RowMath.Dot<TV>(x, dy, Dimension) * inverse * inverse);
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    squares += x[i] * x[i];
-                    dot += dy[i] * x[i];
-                }
-
-                float inverse = 1 / MathF.Sqrt(squares + Epsilon);
-                float along = dot * inverse * inverse;
-                for (int i = 0; i < Dimension; i++)
-                {
-                    float value = inverse * (dy[i] - (x[i] * along));
-                    dx[i] = InputGradient.Accumulate ? dx[i] + value : value;
+                    int left = Dimension - i;
+                    TV across = TV.NegatedMultiplyAdd(RowMath.LoadUpTo<TV>(x + i, left), along, RowMath.LoadUpTo<TV>(dy + i, left));
+                    InputGradient.Write(scale * across, (row * Dimension) + i, left);
                 }
             }
         }

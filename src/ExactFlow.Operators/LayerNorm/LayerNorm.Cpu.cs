@@ -1,6 +1,7 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -10,7 +11,8 @@ public static unsafe partial class LayerNorm
     {
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForMap(x.Shape.RowCount(), dimension);
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new ForwardBody { Blocks = blocks, Dimension = dimension, Epsilon = epsilon, X = x.Floats, Weight = weight.Floats, Bias = bias.Floats, Y = y.Floats });
     }
@@ -28,7 +30,8 @@ public static unsafe partial class LayerNorm
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForSums(x.Shape.RowCount(), dimension);
         using var partial = new Scratch(device, 2L * blocks.Count * dimension * sizeof(float));
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new BackwardBody
             {
@@ -43,34 +46,40 @@ public static unsafe partial class LayerNorm
             });
         if (weightGradient.IsWanted)
         {
-            RowSums.Fold(partial.Floats, blocks.Count, dimension, weightGradient.Address, weightGradient.Accumulate, 2L * dimension);
+            RowSums.Fold(device, partial.Floats, blocks.Count, 2L * dimension, dimension, weightGradient.Address, weightGradient.Accumulate);
         }
 
         if (biasGradient.IsWanted)
         {
-            RowSums.Fold(partial.Floats + dimension, blocks.Count, dimension, biasGradient.Address, biasGradient.Accumulate, 2L * dimension);
+            RowSums.Fold(device, partial.Floats + dimension, blocks.Count, 2L * dimension, dimension, biasGradient.Address, biasGradient.Accumulate);
         }
     }
 
-    private static (float Mean, float Inverse) Moments(float* x, int dimension, float epsilon)
+    /// <summary>Two passes over a row in the first-level cache: the difference of mean square and squared mean would cancel.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (float Mean, float Inverse) Moments<TV>(float* x, int dimension, float epsilon)
+        where TV : struct, IFloatVector<TV>
     {
-        float sum = 0;
-        for (int i = 0; i < dimension; i++)
+        float mean = RowMath.Sum<TV>(x, dimension) / dimension;
+        TV center = TV.Broadcast(mean);
+        TV squares = TV.Zero;
+        int i = 0;
+        for (; i + TV.Count <= dimension; i += TV.Count)
         {
-            sum += x[i];
+            TV difference = TV.Load(x + i) - center;
+            squares = TV.MultiplyAdd(difference, difference, squares);
         }
 
-        float mean = sum / dimension;
-        float squares = 0;
-        for (int i = 0; i < dimension; i++)
+        float sum = squares.Sum();
+        for (; i < dimension; i++)
         {
-            squares += (x[i] - mean) * (x[i] - mean);
+            sum += (x[i] - mean) * (x[i] - mean);
         }
 
-        return (mean, 1 / MathF.Sqrt((squares / dimension) + epsilon));
+        return (mean, 1 / MathF.Sqrt((sum / dimension) + epsilon));
     }
 
-    private struct ForwardBody : IParallelBody
+    private struct ForwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -80,22 +89,29 @@ public static unsafe partial class LayerNorm
         public float* Bias;
         public float* Y;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
                 float* x = X + (row * Dimension);
                 float* y = Y + (row * Dimension);
-                (float mean, float inverse) = Moments(x, Dimension, Epsilon);
-                for (int i = 0; i < Dimension; i++)
+                (float mean, float inverse) = Moments<TV>(x, Dimension, Epsilon);
+                TV center = TV.Broadcast(mean);
+                TV scale = TV.Broadcast(inverse);
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    y[i] = ((x[i] - mean) * inverse * Weight[i]) + Bias[i];
+                    int left = Dimension - i;
+                    TV normal = (RowMath.LoadUpTo<TV>(x + i, left) - center) * scale;
+                    TV value = TV.MultiplyAdd(normal, RowMath.LoadUpTo<TV>(Weight + i, left), RowMath.LoadUpTo<TV>(Bias + i, left));
+                    RowMath.StoreUpTo(value, y + i, left);
                 }
             }
         }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -106,7 +122,9 @@ public static unsafe partial class LayerNorm
         public GradientTarget InputGradient;
         public float* Partial;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             float* weightSum = Partial + (2L * index * Dimension);
             float* biasSum = weightSum + Dimension;
@@ -115,27 +133,33 @@ public static unsafe partial class LayerNorm
             {
                 float* x = X + (row * Dimension);
                 float* dy = OutputGradient + (row * Dimension);
-                (float mean, float inverse) = Moments(x, Dimension, Epsilon);
-                float sum = 0;
-                float dot = 0;
-                for (int i = 0; i < Dimension; i++)
+                (float mean, float inverse) = Moments<TV>(x, Dimension, Epsilon);
+                TV center = TV.Broadcast(mean);
+                TV scale = TV.Broadcast(inverse);
+                TV sum = TV.Zero;
+                TV dot = TV.Zero;
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    float normal = (x[i] - mean) * inverse;
-                    weightSum[i] += dy[i] * normal;
-                    biasSum[i] += dy[i];
-                    sum += dy[i] * Weight[i];
-                    dot += dy[i] * Weight[i] * normal;
+                    // Lanes past the end hold -mean as value but zeros as gradient, which is what they are multiplied with.
+                    int left = Dimension - i;
+                    TV normal = (RowMath.LoadUpTo<TV>(x + i, left) - center) * scale;
+                    TV gradient = RowMath.LoadUpTo<TV>(dy + i, left);
+                    RowMath.StoreUpTo(TV.MultiplyAdd(gradient, normal, RowMath.LoadUpTo<TV>(weightSum + i, left)), weightSum + i, left);
+                    RowMath.StoreUpTo(gradient + RowMath.LoadUpTo<TV>(biasSum + i, left), biasSum + i, left);
+                    TV weighted = gradient * RowMath.LoadUpTo<TV>(Weight + i, left);
+                    sum += weighted;
+                    dot = TV.MultiplyAdd(weighted, normal, dot);
                 }
 
-                if (InputGradient.IsWanted)
+                TV meanGradient = TV.Broadcast(sum.Sum() / Dimension);
+                TV along = TV.Broadcast(dot.Sum() / Dimension);
+                for (int i = 0; InputGradient.IsWanted && i < Dimension; i += TV.Count)
                 {
-                    float* dx = InputGradient.Address + (row * Dimension);
-                    for (int i = 0; i < Dimension; i++)
-                    {
-                        float normal = (x[i] - mean) * inverse;
-                        float value = inverse * ((dy[i] * Weight[i]) - ((sum + (normal * dot)) / Dimension));
-                        dx[i] = InputGradient.Accumulate ? dx[i] + value : value;
-                    }
+                    int left = Dimension - i;
+                    TV normal = (RowMath.LoadUpTo<TV>(x + i, left) - center) * scale;
+                    TV weighted = RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Weight + i, left);
+                    TV across = TV.NegatedMultiplyAdd(normal, along, weighted - meanGradient);
+                    InputGradient.Write(scale * across, (row * Dimension) + i, left);
                 }
             }
         }

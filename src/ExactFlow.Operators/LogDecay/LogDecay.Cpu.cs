@@ -1,6 +1,7 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -9,10 +10,16 @@ public static unsafe partial class LogDecay
     private static void Forward(CpuDevice device, Tensor a, Tensor aLog, Tensor dtBias, Tensor y)
     {
         int heads = a.Shape[^1];
-        FixedBlocks blocks = FixedBlocks.ForMap(a.Shape.RowCount(), heads);
-        device.Workers.For(
+        int period = Periodic.Length(heads);
+        using var scratch = new Scratch(device, 2L * period * sizeof(float));
+        float* rates = scratch.Floats;
+        float* biases = rates + period;
+        PrepareRows(aLog.Floats, dtBias.Floats, heads, rates, biases);
+        FixedBlocks blocks = FixedBlocks.ForMap((a.Count + period - 1) / period, period);
+        Simd.For(
+            device.Workers,
             blocks.Count,
-            new ForwardBody { Blocks = blocks, Heads = heads, A = a.Floats, ALog = aLog.Floats, DtBias = dtBias.Floats, Y = y.Floats });
+            new ForwardBody { Blocks = blocks, Period = period, Count = a.Count, A = a.Floats, Rates = rates, Biases = biases, Y = y.Floats });
     }
 
     private static void Backward(
@@ -26,86 +33,114 @@ public static unsafe partial class LogDecay
         GradientTarget biasGradient)
     {
         int heads = a.Shape[^1];
-        FixedBlocks blocks = FixedBlocks.ForSums(a.Shape.RowCount(), heads);
-        using var partial = new Scratch(device, 2L * blocks.Count * heads * sizeof(float));
-        device.Workers.For(
+        int period = Periodic.Length(heads);
+        FixedBlocks blocks = FixedBlocks.ForSums((a.Count + period - 1) / period, period);
+        using var scratch = new Scratch(device, (4L + (2L * blocks.Count)) * period * sizeof(float));
+        float* rates = scratch.Floats;
+        float* biases = rates + period;
+        float* sums = biases + period;
+        float* partial = sums + (2L * period);
+        PrepareRows(aLog.Floats, dtBias.Floats, heads, rates, biases);
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new BackwardBody
             {
                 Blocks = blocks,
-                Heads = heads,
+                Period = period,
+                Count = a.Count,
                 A = a.Floats,
-                ALog = aLog.Floats,
-                DtBias = dtBias.Floats,
+                Rates = rates,
+                Biases = biases,
                 OutputGradient = outputGradient.Floats,
                 InputGradient = inputGradient,
-                Partial = partial.Floats,
+                Partial = partial,
             });
+        RowSums.Fold(device, partial, blocks.Count, 2L * period, 2 * period, sums, accumulate: false);
         if (rateGradient.IsWanted)
         {
-            RowSums.Fold(partial.Floats, blocks.Count, heads, rateGradient.Address, rateGradient.Accumulate, 2L * heads);
+            Periodic.Fold(sums, heads, rateGradient.Address, rateGradient.Accumulate);
         }
 
         if (biasGradient.IsWanted)
         {
-            RowSums.Fold(partial.Floats + heads, blocks.Count, heads, biasGradient.Address, biasGradient.Accumulate, 2L * heads);
+            Periodic.Fold(sums + period, heads, biasGradient.Address, biasGradient.Accumulate);
         }
     }
 
-    private static float Softplus(float x) => (float)Elementwise.Softplus((double)x);
+    /// <summary>-exp(A_log) and dt_bias of each head, repeated to whole vectors.</summary>
+    private static void PrepareRows(float* aLog, float* dtBias, int heads, float* rates, float* biases)
+    {
+        Periodic.Repeat(aLog, heads, rates);
+        Periodic.Repeat(dtBias, heads, biases);
+        for (int i = 0; i < Periodic.Length(heads); i++)
+        {
+            rates[i] = -MathF.Exp(rates[i]);
+        }
+    }
 
-    private struct ForwardBody : IParallelBody
+    private struct ForwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
-        public int Heads;
+        public int Period;
+        public long Count;
         public float* A;
-        public float* ALog;
-        public float* DtBias;
+        public float* Rates;
+        public float* Biases;
         public float* Y;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                for (int head = 0; head < Heads; head++)
+                float* a = A + (row * Period);
+                float* y = Y + (row * Period);
+                int length = (int)Math.Min(Period, Count - (row * Period));
+                for (int i = 0; i < length; i += TV.Count)
                 {
-                    Y[(row * Heads) + head] = -MathF.Exp(ALog[head]) * Softplus(A[(row * Heads) + head] + DtBias[head]);
+                    int left = length - i;
+                    TV x = RowMath.LoadUpTo<TV>(a + i, left) + RowMath.LoadUpTo<TV>(Biases + i, left);
+                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(Rates + i, left) * SimdMath.Softplus(x), y + i, left);
                 }
             }
         }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
-        public int Heads;
+        public int Period;
+        public long Count;
         public float* A;
-        public float* ALog;
-        public float* DtBias;
+        public float* Rates;
+        public float* Biases;
         public float* OutputGradient;
         public GradientTarget InputGradient;
         public float* Partial;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
-            float* rateSum = Partial + (2L * index * Heads);
-            float* biasSum = rateSum + Heads;
-            new Span<float>(rateSum, 2 * Heads).Clear();
+            float* rateSum = Partial + (2L * index * Period);
+            float* biasSum = rateSum + Period;
+            new Span<float>(rateSum, 2 * Period).Clear();
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                for (int head = 0; head < Heads; head++)
+                float* a = A + (row * Period);
+                float* dy = OutputGradient + (row * Period);
+                int length = (int)Math.Min(Period, Count - (row * Period));
+                for (int i = 0; i < length; i += TV.Count)
                 {
-                    long position = (row * Heads) + head;
-                    float x = A[position] + DtBias[head];
-                    float rated = OutputGradient[position] * -MathF.Exp(ALog[head]);
-                    float value = rated / (1 + MathF.Exp(-x));
-                    rateSum[head] += rated * Softplus(x);
-                    biasSum[head] += value;
-                    if (InputGradient.IsWanted)
-                    {
-                        float* target = InputGradient.Address + position;
-                        *target = InputGradient.Accumulate ? *target + value : value;
-                    }
+                    int left = length - i;
+                    TV x = RowMath.LoadUpTo<TV>(a + i, left) + RowMath.LoadUpTo<TV>(Biases + i, left);
+                    TV rated = RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Rates + i, left);
+                    TV gradient = rated * SimdMath.Sigmoid(x);
+                    RowMath.StoreUpTo(TV.MultiplyAdd(rated, SimdMath.Softplus(x), RowMath.LoadUpTo<TV>(rateSum + i, left)), rateSum + i, left);
+                    RowMath.StoreUpTo(gradient + RowMath.LoadUpTo<TV>(biasSum + i, left), biasSum + i, left);
+                    InputGradient.Write(gradient, (row * Period) + i, left);
                 }
             }
         }

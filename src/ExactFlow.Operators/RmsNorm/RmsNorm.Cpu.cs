@@ -1,6 +1,7 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -10,7 +11,8 @@ public static unsafe partial class RmsNorm
     {
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForMap(x.Shape.RowCount(), dimension);
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new ForwardBody { Blocks = blocks, Dimension = dimension, Epsilon = epsilon, X = x.Floats, Weight = weight.Floats, Y = y.Floats });
     }
@@ -21,7 +23,8 @@ public static unsafe partial class RmsNorm
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForSums(x.Shape.RowCount(), dimension);
         using var partial = new Scratch(device, (long)blocks.Count * dimension * sizeof(float));
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new BackwardBody
             {
@@ -36,11 +39,11 @@ public static unsafe partial class RmsNorm
             });
         if (weightGradient.IsWanted)
         {
-            RowSums.Fold(partial.Floats, blocks.Count, dimension, weightGradient.Address, weightGradient.Accumulate);
+            RowSums.Fold(device, partial.Floats, blocks.Count, dimension, dimension, weightGradient.Address, weightGradient.Accumulate);
         }
     }
 
-    private struct ForwardBody : IParallelBody
+    private struct ForwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -49,28 +52,26 @@ public static unsafe partial class RmsNorm
         public float* Weight;
         public float* Y;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
                 float* x = X + (row * Dimension);
                 float* y = Y + (row * Dimension);
-                float squares = 0;
-                for (int i = 0; i < Dimension; i++)
+                float inverse = 1 / MathF.Sqrt((RowMath.SumOfSquares<TV>(x, Dimension) / Dimension) + Epsilon);
+                TV scale = TV.Broadcast(inverse);
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    squares += x[i] * x[i];
-                }
-
-                float inverse = 1 / MathF.Sqrt((squares / Dimension) + Epsilon);
-                for (int i = 0; i < Dimension; i++)
-                {
-                    y[i] = x[i] * inverse * Weight[i];
+                    int left = Dimension - i;
+                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(x + i, left) * scale * RowMath.LoadUpTo<TV>(Weight + i, left), y + i, left);
                 }
             }
         }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Dimension;
@@ -81,7 +82,9 @@ public static unsafe partial class RmsNorm
         public GradientTarget InputGradient;
         public float* WeightPartial;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             float* weightSum = WeightPartial + ((long)index * Dimension);
             new Span<float>(weightSum, Dimension).Clear();
@@ -89,25 +92,27 @@ public static unsafe partial class RmsNorm
             {
                 float* x = X + (row * Dimension);
                 float* dy = OutputGradient + (row * Dimension);
-                float squares = 0;
-                float dot = 0;
-                for (int i = 0; i < Dimension; i++)
+                TV squares = TV.Zero;
+                TV dot = TV.Zero;
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    squares += x[i] * x[i];
-                    dot += dy[i] * Weight[i] * x[i];
+                    int left = Dimension - i;
+                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
+                    squares = TV.MultiplyAdd(value, value, squares);
+                    dot = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Weight + i, left), value, dot);
                 }
 
-                float inverse = 1 / MathF.Sqrt((squares / Dimension) + Epsilon);
-                float along = dot * inverse * inverse / Dimension;
-                for (int i = 0; i < Dimension; i++)
+                float inverse = 1 / MathF.Sqrt((squares.Sum() / Dimension) + Epsilon);
+                TV scale = TV.Broadcast(inverse);
+                TV along = TV.Broadcast(dot.Sum() * inverse * inverse / Dimension);
+                for (int i = 0; i < Dimension; i += TV.Count)
                 {
-                    weightSum[i] += dy[i] * x[i] * inverse;
-                    if (InputGradient.IsWanted)
-                    {
-                        float* dx = InputGradient.Address + (row * Dimension) + i;
-                        float value = inverse * ((dy[i] * Weight[i]) - (x[i] * along));
-                        *dx = InputGradient.Accumulate ? *dx + value : value;
-                    }
+                    int left = Dimension - i;
+                    TV normal = RowMath.LoadUpTo<TV>(x + i, left);
+                    TV gradient = RowMath.LoadUpTo<TV>(dy + i, left);
+                    RowMath.StoreUpTo(TV.MultiplyAdd(gradient * scale, normal, RowMath.LoadUpTo<TV>(weightSum + i, left)), weightSum + i, left);
+                    TV across = TV.NegatedMultiplyAdd(normal, along, gradient * RowMath.LoadUpTo<TV>(Weight + i, left));
+                    InputGradient.Write(scale * across, (row * Dimension) + i, left);
                 }
             }
         }

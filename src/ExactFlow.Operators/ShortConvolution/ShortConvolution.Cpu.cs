@@ -1,6 +1,7 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -19,7 +20,8 @@ public static unsafe partial class ShortConvolution
         float* taps = scratch.Floats;
         float* history = taps + ((long)width * channels);
         Transpose(weight.Floats, channels, width, taps);
-        new Span<float>(history, channels).Clear();
+        float* zeros = history;
+        new Span<float>(zeros, channels).Clear();
         if (state is not null)
         {
             history += channels;
@@ -34,7 +36,8 @@ public static unsafe partial class ShortConvolution
         fixed (int* documents = tiles.Documents(offsets))
         {
             tiles.Offsets = documents;
-            device.Workers.For(
+            Simd.For(
+                device.Workers,
                 tiles.Count,
                 new ForwardBody
                 {
@@ -42,7 +45,7 @@ public static unsafe partial class ShortConvolution
                     Silu = silu,
                     X = x.Floats,
                     Taps = taps,
-                    Bias = bias is null ? null : bias.Floats,
+                    Bias = bias is null ? zeros : bias.Floats,
                     History = history,
                     HistoryStride = state is null ? 0 : channels,
                     Y = y.Floats,
@@ -106,7 +109,8 @@ public static unsafe partial class ShortConvolution
         fixed (int* documents = tiles.Documents(offsets))
         {
             tiles.Offsets = documents;
-            device.Workers.For(
+            Simd.For(
+                device.Workers,
                 tiles.Count,
                 new BackwardBody
                 {
@@ -114,7 +118,7 @@ public static unsafe partial class ShortConvolution
                     Silu = silu,
                     X = x.Floats,
                     Taps = taps,
-                    Bias = bias is null ? null : bias.Floats,
+                    Bias = bias is null ? zeros : bias.Floats,
                     Zeros = zeros,
                     OutputGradient = outputGradient.Floats,
                     InputGradient = inputGradient,
@@ -123,7 +127,7 @@ public static unsafe partial class ShortConvolution
                 });
         }
 
-        RowSums.Fold(partial, tiles.PerChannelBlock, checked((int)sumsPerTile), sums, accumulate: false);
+        RowSums.Fold(device, partial, tiles.PerChannelBlock, sumsPerTile, checked((int)sumsPerTile), sums, accumulate: false);
         WriteFilterGradient(sums, channels, width, weightGradient, biasGradient);
     }
 
@@ -156,8 +160,6 @@ public static unsafe partial class ShortConvolution
             }
         }
     }
-
-    private static float Sigmoid(float x) => 1 / (1 + MathF.Exp(-x));
 
     /// <summary>The work divided by batch row, time and channels, depending on shapes only.</summary>
     private struct Tiles
@@ -264,7 +266,21 @@ public static unsafe partial class ShortConvolution
         public readonly float* this[int tap] => tap < Early ? History + (tap * HistoryStride) : Inputs + (tap * Stride);
     }
 
-    private struct ForwardBody : IParallelBody
+    /// <summary>bias + sum over taps, in order, for the channels of one vector.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static TV PreActivation<TV>(in Window window, float* taps, float* bias, int channels, int width, int channel, int left)
+        where TV : struct, IFloatVector<TV>
+    {
+        TV sum = RowMath.LoadUpTo<TV>(bias + channel, left);
+        for (int tap = 0; tap < width; tap++)
+        {
+            sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(taps + ((long)tap * channels) + channel, left), RowMath.LoadUpTo<TV>(window[tap] + channel, left), sum);
+        }
+
+        return sum;
+    }
+
+    private struct ForwardBody : IVectorBody
     {
         public Tiles Tiles;
         public bool Silu;
@@ -275,7 +291,8 @@ public static unsafe partial class ShortConvolution
         public long HistoryStride;
         public float* Y;
 
-        public readonly void Run(int index, int worker)
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             Tile tile = Tiles[index];
             int channels = Tiles.Channels;
@@ -296,28 +313,57 @@ public static unsafe partial class ShortConvolution
                         Stride = channels,
                     };
                     float* y = Y + ((firstToken + token) * channels) + tile.Channel;
-                    for (int i = 0; i < tile.ChannelCount; i++)
+                    if (Tiles.Width == 4)
                     {
-                        float sum = PreActivation(window, Taps + tile.Channel, Bias == null ? null : Bias + tile.Channel, channels, Tiles.Width, i);
-                        y[i] = Silu ? sum * Sigmoid(sum) : sum;
+                        RunRowOfFour<TV>(window, tile, y);
+                    }
+                    else
+                    {
+                        RunRow<TV>(window, tile, y);
                     }
                 }
             }
         }
-    }
 
-    private static float PreActivation(in Window window, float* taps, float* bias, int channels, int width, int channel)
-    {
-        float sum = bias == null ? 0 : bias[channel];
-        for (int tap = 0; tap < width; tap++)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(in Window window, in Tile tile, float* y)
+            where TV : struct, IFloatVector<TV>
         {
-            sum = MathF.FusedMultiplyAdd(taps[((long)tap * channels) + channel], window[tap][channel], sum);
+            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
+            {
+                int left = tile.ChannelCount - i;
+                TV sum = PreActivation<TV>(window, Taps + tile.Channel, Bias + tile.Channel, Tiles.Channels, Tiles.Width, i, left);
+                RowMath.StoreUpTo(Silu ? SimdMath.Silu(sum) : sum, y + i, left);
+            }
         }
 
-        return sum;
+        /// <summary>The same sums in the same order, with the four rows and filters in registers.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRowOfFour<TV>(in Window window, in Tile tile, float* y)
+            where TV : struct, IFloatVector<TV>
+        {
+            float* bias = Bias + tile.Channel;
+            float* w0 = Taps + tile.Channel;
+            float* w1 = w0 + Tiles.Channels;
+            float* w2 = w1 + Tiles.Channels;
+            float* w3 = w2 + Tiles.Channels;
+            float* x0 = window[0];
+            float* x1 = window[1];
+            float* x2 = window[2];
+            float* x3 = window[3];
+            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
+            {
+                int left = tile.ChannelCount - i;
+                TV sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w0 + i, left), RowMath.LoadUpTo<TV>(x0 + i, left), RowMath.LoadUpTo<TV>(bias + i, left));
+                sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w1 + i, left), RowMath.LoadUpTo<TV>(x1 + i, left), sum);
+                sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w2 + i, left), RowMath.LoadUpTo<TV>(x2 + i, left), sum);
+                sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w3 + i, left), RowMath.LoadUpTo<TV>(x3 + i, left), sum);
+                RowMath.StoreUpTo(Silu ? SimdMath.Silu(sum) : sum, y + i, left);
+            }
+        }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public Tiles Tiles;
         public bool Silu;
@@ -330,7 +376,8 @@ public static unsafe partial class ShortConvolution
         public float* Rings;
         public float* Partial;
 
-        public readonly void Run(int index, int worker)
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             Tile tile = Tiles[index];
             float* sums = Partial + (tile.Number * (Tiles.Width + 1L) * Tiles.Channels) + tile.Channel;
@@ -344,7 +391,7 @@ public static unsafe partial class ShortConvolution
             {
                 (_, int start, int end) = Tiles.SequenceAt(tile.Row, token);
                 int last = Math.Min(end, tile.End);
-                RunSequence(tile, token, last, start, end, ring, sums);
+                RunSequence<TV>(tile, token, last, start, end, ring, sums);
                 token = last;
             }
         }
@@ -353,71 +400,95 @@ public static unsafe partial class ShortConvolution
         /// Tokens [first, last) of the sequence [start, end). The gradient of the pre-activation is kept for the last `width` tokens in a ring;
         /// the input gradient of a token follows as soon as the width - 1 tokens after it are known, some of them past this tile.
         /// </summary>
-        private readonly void RunSequence(in Tile tile, int first, int last, int start, int end, float* ring, float* sums)
+        private readonly void RunSequence<TV>(in Tile tile, int first, int last, int start, int end, float* ring, float* sums)
+            where TV : struct, IFloatVector<TV>
         {
-            int after = Tiles.Width - 1;
-            for (int token = first; token < last + after; token++)
+            int before = Tiles.Width - 1;
+            for (int token = first; token < last + before; token++)
             {
                 if (token < end)
                 {
-                    PreActivationGradient(tile, token, start, ring + ((long)(token % Tiles.Width) * ChannelBlock), token < last ? sums : null);
+                    long position = ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
+                    var window = new Window
+                    {
+                        History = Zeros,
+                        Early = Math.Max(0, before - (token - start)),
+                        Inputs = X + position - ((long)before * Tiles.Channels),
+                        Stride = Tiles.Channels,
+                    };
+                    float* destination = ring + ((long)(token % Tiles.Width) * ChannelBlock);
+                    PreActivationGradient<TV>(tile, window, OutputGradient + position, destination);
+                    if (token < last)
+                    {
+                        AddToSums<TV>(tile, window, destination, sums);
+                    }
                 }
 
-                if (token - after >= first && InputGradient.IsWanted)
+                if (token - before >= first && InputGradient.IsWanted)
                 {
-                    WriteInputGradient(tile, token - after, end, ring);
+                    WriteInputGradient<TV>(tile, token - before, end, ring);
                 }
             }
         }
 
-        private readonly void PreActivationGradient(in Tile tile, int token, int start, float* destination, float* sums)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private readonly void PreActivationGradient<TV>(in Tile tile, in Window window, float* outputGradient, float* destination)
+            where TV : struct, IFloatVector<TV>
         {
-            int channels = Tiles.Channels;
-            int before = Tiles.Width - 1;
-            long position = ((((long)tile.Row * Tiles.Time) + token) * channels) + tile.Channel;
-            var window = new Window
+            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
             {
-                History = Zeros,
-                Early = Math.Max(0, before - (token - start)),
-                Inputs = X + position - ((long)before * channels),
-                Stride = channels,
-            };
-            for (int i = 0; i < tile.ChannelCount; i++)
-            {
-                float value = OutputGradient[position + i];
+                int left = tile.ChannelCount - i;
+                TV gradient = RowMath.LoadUpTo<TV>(outputGradient + i, left);
                 if (Silu)
                 {
-                    float sum = PreActivation(window, Taps + tile.Channel, Bias == null ? null : Bias + tile.Channel, channels, Tiles.Width, i);
-                    float sigmoid = Sigmoid(sum);
-                    value *= sigmoid * (1 + (sum * (1 - sigmoid)));
+                    TV sum = PreActivation<TV>(window, Taps + tile.Channel, Bias + tile.Channel, Tiles.Channels, Tiles.Width, i, left);
+                    gradient *= Elementwise.SiluSlope(sum, SimdMath.Sigmoid(sum));
                 }
 
-                destination[i] = value;
-                for (int tap = 0; sums != null && tap < Tiles.Width; tap++)
-                {
-                    sums[((long)tap * channels) + i] += value * window[tap][i];
-                }
-
-                if (sums != null)
-                {
-                    sums[((long)Tiles.Width * channels) + i] += value;
-                }
+                RowMath.StoreUpTo(gradient, destination + i, left);
             }
         }
 
-        private readonly void WriteInputGradient(in Tile tile, int token, int end, float* ring)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private readonly void AddToSums<TV>(in Tile tile, in Window window, float* gradient, float* sums)
+            where TV : struct, IFloatVector<TV>
         {
-            int after = Tiles.Width - 1;
-            float* target = InputGradient.Address + ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
-            for (int i = 0; i < tile.ChannelCount; i++)
+            for (int tap = 0; tap < Tiles.Width; tap++, sums += Tiles.Channels)
             {
-                float sum = 0;
-                for (int ahead = 0; ahead <= after && token + ahead < end; ahead++)
+                float* inputs = window[tap];
+                for (int i = 0; i < tile.ChannelCount; i += TV.Count)
                 {
-                    sum += ring[((long)((token + ahead) % Tiles.Width) * ChannelBlock) + i] * Taps[((long)(after - ahead) * Tiles.Channels) + tile.Channel + i];
+                    int left = tile.ChannelCount - i;
+                    TV product = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(gradient + i, left), RowMath.LoadUpTo<TV>(inputs + i, left), RowMath.LoadUpTo<TV>(sums + i, left));
+                    RowMath.StoreUpTo(product, sums + i, left);
+                }
+            }
+
+            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
+            {
+                int left = tile.ChannelCount - i;
+                RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(gradient + i, left) + RowMath.LoadUpTo<TV>(sums + i, left), sums + i, left);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private readonly void WriteInputGradient<TV>(in Tile tile, int token, int end, float* ring)
+            where TV : struct, IFloatVector<TV>
+        {
+            int ahead = Math.Min(Tiles.Width, end - token);
+            long position = ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
+            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
+            {
+                int left = tile.ChannelCount - i;
+                TV sum = TV.Zero;
+                for (int k = 0; k < ahead; k++)
+                {
+                    float* gradient = ring + ((long)((token + k) % Tiles.Width) * ChannelBlock);
+                    float* taps = Taps + ((long)(Tiles.Width - 1 - k) * Tiles.Channels) + tile.Channel;
+                    sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(gradient + i, left), RowMath.LoadUpTo<TV>(taps + i, left), sum);
                 }
 
-                target[i] = InputGradient.Accumulate ? target[i] + sum : sum;
+                InputGradient.Write(sum, position + i, left);
             }
         }
     }

@@ -1,5 +1,7 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
@@ -27,7 +29,8 @@ public static unsafe partial class Split
         {
             int width = part.Shape[^1];
             Tensor? partGradient = part.Grad;
-            device.Workers.For(
+            Simd.For(
+                device.Workers,
                 blocks.Count,
                 new BackwardBody
                 {
@@ -59,7 +62,7 @@ public static unsafe partial class Split
         }
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public int Stride;
@@ -68,15 +71,19 @@ public static unsafe partial class Split
         public float* Gradient;
         public bool Accumulate;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
                 float* target = Gradient + (row * Stride);
-                for (int i = 0; i < Width; i++)
+                float* source = PartGradient + (row * Width);
+                for (int i = 0; i < Width; i += TV.Count)
                 {
-                    float value = PartGradient == null ? 0 : PartGradient[(row * Width) + i];
-                    target[i] = Accumulate ? target[i] + value : value;
+                    int left = Width - i;
+                    TV value = PartGradient == null ? TV.Zero : RowMath.LoadUpTo<TV>(source + i, left);
+                    RowMath.StoreUpTo(Accumulate ? RowMath.LoadUpTo<TV>(target + i, left) + value : value, target + i, left);
                 }
             }
         }

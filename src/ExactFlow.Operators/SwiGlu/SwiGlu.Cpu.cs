@@ -1,20 +1,19 @@
+using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.Parallel;
+using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
 public static unsafe partial class SwiGlu
 {
     private static void Forward(CpuDevice device, Tensor gate, Tensor up, Tensor y)
-    {
-        FixedBlocks blocks = FixedBlocks.ForMap(gate.Count, 1);
-        device.Workers.For(blocks.Count, new ForwardBody { Blocks = blocks, Gate = gate.Floats, Up = up.Floats, Y = y.Floats });
-    }
+        => ElementwiseLoop.Run(device.Workers, gate.Floats, up.Floats, y.Floats, gate.Count, default(GatedProduct));
 
     private static void Backward(CpuDevice device, Tensor gate, Tensor up, Tensor outputGradient, GradientTarget gateGradient, GradientTarget upGradient)
     {
         FixedBlocks blocks = FixedBlocks.ForMap(gate.Count, 1);
-        device.Workers.For(
+        Simd.For(
+            device.Workers,
             blocks.Count,
             new BackwardBody
             {
@@ -27,23 +26,15 @@ public static unsafe partial class SwiGlu
             });
     }
 
-    private struct ForwardBody : IParallelBody
+    private readonly struct GatedProduct : IBinaryOperator
     {
-        public FixedBlocks Blocks;
-        public float* Gate;
-        public float* Up;
-        public float* Y;
-
-        public readonly void Run(int index, int worker)
-        {
-            for (long i = Blocks.Start(index); i < Blocks.End(index); i++)
-            {
-                Y[i] = Gate[i] / (1 + MathF.Exp(-Gate[i])) * Up[i];
-            }
-        }
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public TV Apply<TV>(TV gate, TV up)
+            where TV : struct, IFloatVector<TV>
+            => SimdMath.Silu(gate) * up;
     }
 
-    private struct BackwardBody : IParallelBody
+    private struct BackwardBody : IVectorBody
     {
         public FixedBlocks Blocks;
         public float* Gate;
@@ -52,22 +43,19 @@ public static unsafe partial class SwiGlu
         public GradientTarget GateGradient;
         public GradientTarget UpGradient;
 
-        public readonly void Run(int index, int worker)
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Run<TV>(int index, int worker)
+            where TV : struct, IFloatVector<TV>
         {
-            for (long i = Blocks.Start(index); i < Blocks.End(index); i++)
+            long end = Blocks.End(index);
+            for (long i = Blocks.Start(index); i < end; i += TV.Count)
             {
-                float sigmoid = 1 / (1 + MathF.Exp(-Gate[i]));
-                float slope = sigmoid * (1 + (Gate[i] * (1 - sigmoid)));
-                Add(GateGradient, i, OutputGradient[i] * Up[i] * slope);
-                Add(UpGradient, i, OutputGradient[i] * Gate[i] * sigmoid);
-            }
-        }
-
-        private static void Add(GradientTarget target, long position, float value)
-        {
-            if (target.IsWanted)
-            {
-                target.Address[position] = target.Accumulate ? target.Address[position] + value : value;
+                int left = (int)Math.Min(TV.Count, end - i);
+                TV gate = RowMath.LoadUpTo<TV>(Gate + i, left);
+                TV dy = RowMath.LoadUpTo<TV>(OutputGradient + i, left);
+                TV sigmoid = SimdMath.Sigmoid(gate);
+                GateGradient.Write(dy * RowMath.LoadUpTo<TV>(Up + i, left) * Elementwise.SiluSlope(gate, sigmoid), i, left);
+                UpGradient.Write(dy * (gate * sigmoid), i, left);
             }
         }
     }
