@@ -42,7 +42,7 @@ public static unsafe class DeltaRule
         bool differentiable = q.RequiresGrad || k.RequiresGrad || v.RequiresGrad || beta is { RequiresGrad: true }
             || logDecay is { RequiresGrad: true } || initialState is { RequiresGrad: true };
         bool recorded = device.CurrentStep is { RecordsGradients: true } && differentiable;
-        Tensor? chunkStates = recorded && form == DeltaRuleForm.Chunkwise ? device.Empty([call.ChunkCount, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim]) : null;
+        Tensor? chunkStates = recorded && form != DeltaRuleForm.Reference ? device.Empty([call.ChunkCount, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim]) : null;
         call.ChunkStates = chunkStates is null ? null : chunkStates.Floats;
 
         DeltaRuleForms.Forward(device, form, call);
