@@ -11,9 +11,6 @@ namespace ExactFlow.Operators;
 /// </summary>
 public static unsafe class DeltaRule
 {
-    /// <summary>Up to this many tokens <see cref="DeltaRuleForm.Auto"/> means the recurrent form.</summary>
-    private const int ShortSequence = 8;
-
     /// <summary>Runs the recurrence over whole sequences and records its gradient.</summary>
     /// <param name="rule">Where g, e and w come from.</param>
     /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>, float32.</param>
@@ -36,7 +33,7 @@ public static unsafe class DeltaRule
         DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options);
         call.Output = output.Floats;
         call.FinalState = finalState is null ? null : finalState.Floats;
-        DeltaRuleForm form = Resolve(options.Form, sizes, options.Offsets);
+        DeltaRuleForm form = options.Form;
 
         Tensor? initialState = options.InitialState;
         bool differentiable = q.RequiresGrad || k.RequiresGrad || v.RequiresGrad || beta is { RequiresGrad: true }
@@ -152,9 +149,6 @@ public static unsafe class DeltaRule
             Beta = beta is null ? null : beta.Floats,
             LogDecay = logDecay is null ? null : logDecay.Floats,
         };
-
-    private static DeltaRuleForm Resolve(DeltaRuleForm form, DeltaRuleSizes sizes, SequenceOffsets? offsets)
-        => form != DeltaRuleForm.Auto ? form : offsets is null && sizes.Time <= ShortSequence ? DeltaRuleForm.Recurrent : DeltaRuleForm.Chunkwise;
 
     private static CpuDevice RequireCpu(Device device)
         => device as CpuDevice ?? throw new InvalidInputException($"The delta rule has no implementation for device {device.Name}; use --device cpu.");

@@ -19,12 +19,21 @@ internal readonly record struct DeltaRuleSizes(int Batch, int Time, int KeyHeads
 
 /// <summary>Where a gradient goes: nowhere (null), over what is there, or on top of it.</summary>
 internal readonly unsafe struct GradientTarget<T>(T* pointer, bool accumulate)
-    where T : unmanaged
+    where T : unmanaged, IFloatingPointIeee754<T>
 {
     public readonly T* Pointer = pointer;
     public readonly bool Accumulate = accumulate;
 
     public bool IsWanted => Pointer != null;
+
+    /// <summary>Writes or adds one element, if wanted.</summary>
+    public void WriteScalar(long index, double value)
+    {
+        if (IsWanted)
+        {
+            Pointer[index] = (Accumulate ? Pointer[index] : T.Zero) + T.CreateTruncating(value);
+        }
+    }
 }
 
 /// <summary>

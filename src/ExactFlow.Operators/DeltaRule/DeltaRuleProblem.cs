@@ -60,11 +60,22 @@ public sealed unsafe record DeltaRuleProblem
     /// <summary>Gradient of the final state; zero if null.</summary>
     public double[]? GradFinalState { get; init; }
 
+    private delegate void Solver(in DeltaRuleCall<double> call);
+
     /// <summary>Solves it on a CPU device's workers.</summary>
     /// <exception cref="InvalidInputException">Shapes, array lengths or options do not fit together.</exception>
     public DeltaRuleSolution Solve(CpuDevice device, DeltaRuleForm form = DeltaRuleForm.Auto, DeltaRulePrecision precision = DeltaRulePrecision.Float32)
     {
         ArgumentNullException.ThrowIfNull(device);
+        return Solve((in DeltaRuleCall<double> call) => DeltaRuleForms.Solve(device, form, precision, call));
+    }
+
+    /// <summary>Solves it in the reference form, float64, on the calling thread.</summary>
+    /// <exception cref="InvalidInputException">Shapes, array lengths or options do not fit together.</exception>
+    public DeltaRuleSolution SolveReference() => Solve((in DeltaRuleCall<double> call) => DeltaRuleForms.SolveReference(call));
+
+    private DeltaRuleSolution Solve(Solver solver)
+    {
         DeltaRuleSizes sizes = CheckShapes();
         DeltaRuleSolution solution = MakeSolution(sizes);
         fixed (double* q = Query, k = Key, v = Value, beta = Beta, logDecay = LogDecay, initialState = InitialState, gradOutput = GradOutput, gradFinalState = GradFinalState)
@@ -95,7 +106,7 @@ public sealed unsafe record DeltaRuleProblem
                 GradLogDecay = new(gradLogDecay, accumulate: false),
                 GradInitialState = new(gradInitialState, accumulate: false),
             };
-            DeltaRuleForms.Solve(device, form, precision, call);
+            solver(call);
         }
 
         return solution;

@@ -43,6 +43,18 @@ public sealed class ReferenceVectorTests
         Assert.Equal(0, device.Pool.RentedBlocks);
     }
 
+    [Theory]
+    [MemberData(nameof(ReferenceVectors.Names), MemberType = typeof(ReferenceVectors))]
+    public void Recurrent(string name)
+    {
+        using var device = new CpuDevice(2) { PoisonFreshMemory = true };
+        ReferenceVectors vectors = ReferenceVectors.Load(name);
+
+        Errors.AssertClose(tensor => vectors[tensor], vectors.Problem().Solve(device, DeltaRuleForm.Recurrent, DeltaRulePrecision.Float64), forward: 1e-10, gradient: 1e-10);
+        Errors.AssertClose(tensor => vectors[tensor], vectors.Problem().Solve(device, DeltaRuleForm.Recurrent, DeltaRulePrecision.Float32), forward: 2e-5, gradient: 1e-4);
+        Errors.AssertClose(tensor => vectors[tensor], vectors.Problem().Solve(device, DeltaRuleForm.Auto, DeltaRulePrecision.Float32), forward: 2e-5, gradient: 1e-4);
+    }
+
     public static TheoryData<string, int> NamesAndChunks()
     {
         var data = new TheoryData<string, int>();

@@ -203,9 +203,9 @@ internal unsafe ref partial struct ChunkKernel<TL, T>
             gradLogDecay += decays ? w.GradLogDecay[t] : 0;
             double beta = call.BetaAt(ScalarAt(t));
             DeltaCoefficientSlopes slopes = call.Rule.Differentiate(beta, w.Lambda[t], call.LogDecayAt(ScalarAt(t)));
-            WriteScalar(call.GradBeta, t, (gradErase * slopes.EraseByBeta) + (gradWrite * slopes.WriteByBeta));
-            WriteScalar(
-                call.GradLogDecay, t, (gradErase * slopes.EraseByLogDecay) + (gradWrite * slopes.WriteByLogDecay) + (gradLogDecay * slopes.LogDecayByLogDecay));
+            call.GradBeta.WriteScalar(ScalarAt(t), (gradErase * slopes.EraseByBeta) + (gradWrite * slopes.WriteByBeta));
+            call.GradLogDecay.WriteScalar(
+                ScalarAt(t), (gradErase * slopes.EraseByLogDecay) + (gradWrite * slopes.WriteByLogDecay) + (gradLogDecay * slopes.LogDecayByLogDecay));
             WriteKeyGradient(t, gradKey, 2 * ((gradErase * slopes.EraseByLambda) + (gradWrite * slopes.WriteByLambda)));
             if (call.GradQuery.IsWanted)
             {
@@ -227,15 +227,6 @@ internal unsafe ref partial struct ChunkKernel<TL, T>
             T* target = call.GradKey.Pointer + KeyAt(t);
             Rows<TL, T>.Write(gradKey, w.InverseLength[t], target, KeyDim, call.GradKey.Accumulate);
             Rows<TL, T>.AddScaled(call.Key + KeyAt(t), T.CreateTruncating(twiceGradLambda), target, KeyDim);
-        }
-    }
-
-    private readonly void WriteScalar(GradientTarget<T> target, int t, double value)
-    {
-        if (target.IsWanted)
-        {
-            T* at = target.Pointer + ScalarAt(t);
-            *at = (target.Accumulate ? *at : T.Zero) + T.CreateTruncating(value);
         }
     }
 

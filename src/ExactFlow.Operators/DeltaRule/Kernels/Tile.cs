@@ -140,6 +140,7 @@ internal static unsafe class Tile<TL, T>
     }
 
     /// <summary>Four rows of one to four vectors of C, in registers while the depth passes by.</summary>
+    /// <remarks>Written out because the compiler keeps named variables in registers, not arrays; what a width does not need, it drops.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Accumulate<TWidth>(int depth, T* a, nint rowOfA, nint stepOfA, T* b, nint rowOfB, T* c, nint rowOfC, bool accumulate)
         where TWidth : struct, IWidth
@@ -148,16 +149,24 @@ internal static unsafe class Tile<TL, T>
         TL c10 = TL.Zero, c11 = TL.Zero, c12 = TL.Zero, c13 = TL.Zero;
         TL c20 = TL.Zero, c21 = TL.Zero, c22 = TL.Zero, c23 = TL.Zero;
         TL c30 = TL.Zero, c31 = TL.Zero, c32 = TL.Zero, c33 = TL.Zero;
-        T* row0 = c;
-        T* row1 = c + rowOfC;
-        T* row2 = row1 + rowOfC;
-        T* row3 = row2 + rowOfC;
         if (accumulate)
         {
-            LoadRow<TWidth>(row0, ref c00, ref c01, ref c02, ref c03);
-            LoadRow<TWidth>(row1, ref c10, ref c11, ref c12, ref c13);
-            LoadRow<TWidth>(row2, ref c20, ref c21, ref c22, ref c23);
-            LoadRow<TWidth>(row3, ref c30, ref c31, ref c32, ref c33);
+            c00 = TL.Load(c);
+            c01 = TWidth.Count > 1 ? TL.Load(c + TL.Count) : c01;
+            c02 = TWidth.Count > 2 ? TL.Load(c + (2 * TL.Count)) : c02;
+            c03 = TWidth.Count > 3 ? TL.Load(c + (3 * TL.Count)) : c03;
+            c10 = TL.Load(c + rowOfC);
+            c11 = TWidth.Count > 1 ? TL.Load(c + rowOfC + TL.Count) : c11;
+            c12 = TWidth.Count > 2 ? TL.Load(c + rowOfC + (2 * TL.Count)) : c12;
+            c13 = TWidth.Count > 3 ? TL.Load(c + rowOfC + (3 * TL.Count)) : c13;
+            c20 = TL.Load(c + (2 * rowOfC));
+            c21 = TWidth.Count > 1 ? TL.Load(c + (2 * rowOfC) + TL.Count) : c21;
+            c22 = TWidth.Count > 2 ? TL.Load(c + (2 * rowOfC) + (2 * TL.Count)) : c22;
+            c23 = TWidth.Count > 3 ? TL.Load(c + (2 * rowOfC) + (3 * TL.Count)) : c23;
+            c30 = TL.Load(c + (3 * rowOfC));
+            c31 = TWidth.Count > 1 ? TL.Load(c + (3 * rowOfC) + TL.Count) : c31;
+            c32 = TWidth.Count > 2 ? TL.Load(c + (3 * rowOfC) + (2 * TL.Count)) : c32;
+            c33 = TWidth.Count > 3 ? TL.Load(c + (3 * rowOfC) + (3 * TL.Count)) : c33;
         }
 
         T* a2 = a + (2 * rowOfA);
@@ -168,22 +177,34 @@ internal static unsafe class Tile<TL, T>
             TL b2 = TWidth.Count > 2 ? TL.Load(b + (2 * TL.Count)) : TL.Zero;
             TL b3 = TWidth.Count > 3 ? TL.Load(b + (3 * TL.Count)) : TL.Zero;
             TL x = TL.Broadcast(*a);
-            AddRow<TWidth>(x, b0, b1, b2, b3, ref c00, ref c01, ref c02, ref c03);
+            c00 = TL.MultiplyAdd(x, b0, c00);
+            c01 = TWidth.Count > 1 ? TL.MultiplyAdd(x, b1, c01) : c01;
+            c02 = TWidth.Count > 2 ? TL.MultiplyAdd(x, b2, c02) : c02;
+            c03 = TWidth.Count > 3 ? TL.MultiplyAdd(x, b3, c03) : c03;
             x = TL.Broadcast(a[rowOfA]);
-            AddRow<TWidth>(x, b0, b1, b2, b3, ref c10, ref c11, ref c12, ref c13);
+            c10 = TL.MultiplyAdd(x, b0, c10);
+            c11 = TWidth.Count > 1 ? TL.MultiplyAdd(x, b1, c11) : c11;
+            c12 = TWidth.Count > 2 ? TL.MultiplyAdd(x, b2, c12) : c12;
+            c13 = TWidth.Count > 3 ? TL.MultiplyAdd(x, b3, c13) : c13;
             x = TL.Broadcast(*a2);
-            AddRow<TWidth>(x, b0, b1, b2, b3, ref c20, ref c21, ref c22, ref c23);
+            c20 = TL.MultiplyAdd(x, b0, c20);
+            c21 = TWidth.Count > 1 ? TL.MultiplyAdd(x, b1, c21) : c21;
+            c22 = TWidth.Count > 2 ? TL.MultiplyAdd(x, b2, c22) : c22;
+            c23 = TWidth.Count > 3 ? TL.MultiplyAdd(x, b3, c23) : c23;
             x = TL.Broadcast(a2[rowOfA]);
-            AddRow<TWidth>(x, b0, b1, b2, b3, ref c30, ref c31, ref c32, ref c33);
+            c30 = TL.MultiplyAdd(x, b0, c30);
+            c31 = TWidth.Count > 1 ? TL.MultiplyAdd(x, b1, c31) : c31;
+            c32 = TWidth.Count > 2 ? TL.MultiplyAdd(x, b2, c32) : c32;
+            c33 = TWidth.Count > 3 ? TL.MultiplyAdd(x, b3, c33) : c33;
             a += stepOfA;
             a2 += stepOfA;
             b += rowOfB;
         }
 
-        StoreRow<TWidth>(row0, c00, c01, c02, c03);
-        StoreRow<TWidth>(row1, c10, c11, c12, c13);
-        StoreRow<TWidth>(row2, c20, c21, c22, c23);
-        StoreRow<TWidth>(row3, c30, c31, c32, c33);
+        StoreRow<TWidth>(c, c00, c01, c02, c03);
+        StoreRow<TWidth>(c + rowOfC, c10, c11, c12, c13);
+        StoreRow<TWidth>(c + (2 * rowOfC), c20, c21, c22, c23);
+        StoreRow<TWidth>(c + (3 * rowOfC), c30, c31, c32, c33);
     }
 
     /// <summary>Forward substitution within four rows.</summary>
@@ -231,26 +252,6 @@ internal static unsafe class Tile<TL, T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void LoadRow<TWidth>(T* c, ref TL c0, ref TL c1, ref TL c2, ref TL c3)
-        where TWidth : struct, IWidth
-    {
-        c0 = TL.Load(c);
-        c1 = TWidth.Count > 1 ? TL.Load(c + TL.Count) : c1;
-        c2 = TWidth.Count > 2 ? TL.Load(c + (2 * TL.Count)) : c2;
-        c3 = TWidth.Count > 3 ? TL.Load(c + (3 * TL.Count)) : c3;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddRow<TWidth>(TL x, TL b0, TL b1, TL b2, TL b3, ref TL c0, ref TL c1, ref TL c2, ref TL c3)
-        where TWidth : struct, IWidth
-    {
-        c0 = TL.MultiplyAdd(x, b0, c0);
-        c1 = TWidth.Count > 1 ? TL.MultiplyAdd(x, b1, c1) : c1;
-        c2 = TWidth.Count > 2 ? TL.MultiplyAdd(x, b2, c2) : c2;
-        c3 = TWidth.Count > 3 ? TL.MultiplyAdd(x, b3, c3) : c3;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void StoreRow<TWidth>(T* c, TL c0, TL c1, TL c2, TL c3)
         where TWidth : struct, IWidth
     {
@@ -269,31 +270,5 @@ internal static unsafe class Tile<TL, T>
         {
             c3.Store(c + (3 * TL.Count));
         }
-    }
-
-    /// <summary>A number of vectors known to the compiler.</summary>
-    private interface IWidth
-    {
-        static abstract int Count { get; }
-    }
-
-    private readonly struct Width1 : IWidth
-    {
-        public static int Count => 1;
-    }
-
-    private readonly struct Width2 : IWidth
-    {
-        public static int Count => 2;
-    }
-
-    private readonly struct Width3 : IWidth
-    {
-        public static int Count => 3;
-    }
-
-    private readonly struct Width4 : IWidth
-    {
-        public static int Count => 4;
     }
 }

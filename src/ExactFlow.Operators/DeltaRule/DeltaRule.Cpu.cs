@@ -1,10 +1,15 @@
+using System.Numerics;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
 using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
 
-/// <summary>From the name of a form and a precision to the code that runs it.</summary>
+/// <summary>
+/// The forms on the CPU: from the name of a form, a precision and a SIMD level to the code that runs it. <see cref="DeltaRuleForm.Auto"/> is the
+/// recurrent form forwards (a processor has no unit that makes dense products cheaper, and the recurrence needs the fewest operations) and the
+/// chunkwise form backwards; both meet in the states before every chunk.
+/// </summary>
 internal static unsafe class DeltaRuleForms
 {
     /// <summary>Runs the forward pass on float32 tensors.</summary>
@@ -84,16 +89,21 @@ internal static unsafe class DeltaRuleForms
         }
     }
 
+    /// <summary>The reference form.</summary>
+    public static void SolveReference(in DeltaRuleCall<double> call)
+    {
+        DeltaRuleReference.Forward(call);
+        if (call.GradOutput != null)
+        {
+            DeltaRuleReference.Backward(call);
+        }
+    }
+
     private static void SolveFloat64(CpuDevice device, DeltaRuleForm form, DeltaRuleCall<double> call)
     {
         if (form == DeltaRuleForm.Reference)
         {
-            DeltaRuleReference.Forward(call);
-            if (call.GradOutput != null)
-            {
-                DeltaRuleReference.Backward(call);
-            }
-
+            SolveReference(call);
             return;
         }
 
@@ -106,7 +116,7 @@ internal static unsafe class DeltaRuleForms
     }
 
     private static Scratch ChunkStates<T>(CpuDevice device, DeltaRuleForm form, ref DeltaRuleCall<T> call)
-        where T : unmanaged, System.Numerics.IFloatingPointIeee754<T>
+        where T : unmanaged, IFloatingPointIeee754<T>
     {
         bool isNeeded = form != DeltaRuleForm.Reference && call.GradOutput != null;
         var scratch = new Scratch(device, isNeeded ? (long)call.ChunkCount * call.Sizes.ValueHeads * call.Sizes.StateSize * sizeof(T) : 0);
@@ -116,11 +126,29 @@ internal static unsafe class DeltaRuleForms
 
     private static void Forward<TL, T>(CpuDevice device, DeltaRuleForm form, in DeltaRuleCall<T> call)
         where TL : struct, ILanes<TL, T>
-        where T : unmanaged, System.Numerics.IFloatingPointIeee754<T>
-        => DeltaRuleChunkwise<TL, T>.Forward(device, call);
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        if (form == DeltaRuleForm.Chunkwise)
+        {
+            DeltaRuleChunkwise<TL, T>.Forward(device, call);
+        }
+        else
+        {
+            DeltaRuleRecurrent<TL, T>.Forward(device, call);
+        }
+    }
 
     private static void Backward<TL, T>(CpuDevice device, DeltaRuleForm form, in DeltaRuleCall<T> call)
         where TL : struct, ILanes<TL, T>
-        where T : unmanaged, System.Numerics.IFloatingPointIeee754<T>
-        => DeltaRuleChunkwise<TL, T>.Backward(device, call);
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        if (form == DeltaRuleForm.Recurrent)
+        {
+            DeltaRuleRecurrent<TL, T>.Backward(device, call);
+        }
+        else
+        {
+            DeltaRuleChunkwise<TL, T>.Backward(device, call);
+        }
+    }
 }
