@@ -6,12 +6,14 @@ using ExactFlow.Tensors.Simd;
 namespace ExactFlow.Operators;
 
 /// <summary>
-/// The forms on the CPU: from the name of a form, a precision and a SIMD level to the code that runs it. <see cref="DeltaRuleForm.Auto"/> is the
-/// recurrent form forwards (a processor has no unit that makes dense products cheaper, and the recurrence needs the fewest operations) and the
-/// chunkwise form backwards; both meet in the states before every chunk.
+/// The forms on the CPU: from the name of a form, a precision and a SIMD level to the code that runs it.
+/// <see cref="DeltaRuleForm.Auto"/> is the chunkwise form, except for a few tokens.
 /// </summary>
 internal static unsafe class DeltaRuleForms
 {
+    /// <summary>Up to this many tokens a chunk does not pay for its preparation.</summary>
+    private const int ShortSequence = 8;
+
     /// <summary>Runs the forward pass on float32 tensors.</summary>
     public static void Forward(CpuDevice device, DeltaRuleForm form, in DeltaRuleCall<float> call)
     {
@@ -128,13 +130,13 @@ internal static unsafe class DeltaRuleForms
         where TL : struct, ILanes<TL, T>
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        if (form == DeltaRuleForm.Chunkwise)
+        if (form == DeltaRuleForm.Recurrent || (form == DeltaRuleForm.Auto && call.Sizes.Time <= ShortSequence))
         {
-            DeltaRuleChunkwise<TL, T>.Forward(device, call);
+            DeltaRuleRecurrent<TL, T>.Forward(device, call);
         }
         else
         {
-            DeltaRuleRecurrent<TL, T>.Forward(device, call);
+            DeltaRuleChunkwise<TL, T>.Forward(device, call);
         }
     }
 

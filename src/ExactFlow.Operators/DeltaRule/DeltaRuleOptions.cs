@@ -5,7 +5,7 @@ namespace ExactFlow.Operators;
 /// <summary>How <see cref="DeltaRule.Apply"/> computes. All forms give the same numbers up to rounding.</summary>
 public enum DeltaRuleForm
 {
-    /// <summary>The fastest: on a CPU recurrent forwards and chunkwise backwards.</summary>
+    /// <summary>The fastest for the sizes: chunkwise, but recurrent for a few tokens.</summary>
     Auto,
 
     /// <summary>Token by token, forwards and backwards.</summary>

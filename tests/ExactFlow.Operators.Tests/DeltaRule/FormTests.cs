@@ -96,7 +96,7 @@ public sealed class FormTests
     public void StrongAndCompleteDecay(string rule)
     {
         DeltaRuleProblem problem = Problems.Random(rule, time: 130, keyDim: 16, valueDim: 16);
-        for (int t = 0; t < 130; t++)
+        for (int t = 40; t < 130; t++)
         {
             problem.LogDecay![t] = (t % 7) switch { 0 => -200, 1 => -1e6, 2 => 0, 3 => -30, _ => problem.LogDecay[t] };
         }

@@ -12,7 +12,11 @@ internal readonly unsafe struct DoubleLanes(Vector256<double> value) : ILanes<Do
 
     public static int TileWidth => 2;
 
-    public static DoubleLanes Zero => default;
+    public static DoubleLanes Zero
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => default;
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static DoubleLanes Broadcast(double value) => new(Vector256.Create(value));

@@ -13,7 +13,11 @@ internal readonly unsafe struct FloatLanes<TV>(TV value) : ILanes<FloatLanes<TV>
 
     public static int TileWidth => TV.Count == V512.Count ? 4 : 2;
 
-    public static FloatLanes<TV> Zero => new(TV.Zero);
+    public static FloatLanes<TV> Zero
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => new(TV.Zero);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static FloatLanes<TV> Broadcast(float value) => new(TV.Broadcast(value));
