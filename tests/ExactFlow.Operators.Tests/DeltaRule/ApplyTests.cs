@@ -1,4 +1,3 @@
-using ExactFlow.Operators;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Operators.Tests.DeltaRule;

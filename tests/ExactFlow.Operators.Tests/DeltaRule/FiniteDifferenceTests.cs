@@ -1,4 +1,3 @@
-using ExactFlow.Tensors;
 
 namespace ExactFlow.Operators.Tests.DeltaRule;
 

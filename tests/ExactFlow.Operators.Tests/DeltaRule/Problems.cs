@@ -1,4 +1,3 @@
-using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
 
 namespace ExactFlow.Operators.Tests.DeltaRule;
