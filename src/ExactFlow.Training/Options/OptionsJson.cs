@@ -156,6 +156,11 @@ public static class OptionsJson
             return new JsonArray([.. text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(item => (JsonNode)item)]);
         }
 
+        if (property.PropertyType == typeof(int[]))
+        {
+            text = $"[{text}]";
+        }
+
         if (property.PropertyType == typeof(string))
         {
             return text == "null" && AllowsNull(property) ? null : JsonValue.Create(text);
@@ -229,6 +234,7 @@ public static class OptionsJson
             _ when type == typeof(int) || type == typeof(long) => "a whole number",
             _ when type == typeof(double) => "a number",
             _ when type == typeof(string[]) => "a list of strings",
+            _ when type == typeof(int[]) => "a list of whole numbers",
             _ => "a string",
         };
         if (property.GetCustomAttribute<RangeAttribute>() is { } range)

@@ -1,0 +1,29 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+
+namespace ExactFlow.Training.Options;
+
+/// <summary>Which rules are compared, on which seeds, and the recipe they share.</summary>
+public sealed record ComparisonOptions
+{
+    /// <summary>Names the comparison's folder.</summary>
+    [Description("name of the comparison and of its folder under runs/")]
+    [RegularExpression("[A-Za-z0-9._-]+", ErrorMessage = "letters, digits, '.', '_' and '-'")]
+    public string Name { get; init; } = "compare";
+
+    /// <summary>The mixers to compare; differences are reported against the first.</summary>
+    [Description("mixers to compare, comma-separated; differences are shown against the first")]
+    public string[] Rules { get; init; } = ["efla", "deltanet"];
+
+    /// <summary>Seeds; every rule is trained once with each.</summary>
+    [Description("seeds, comma-separated; every rule is trained once with each")]
+    public int[] Seeds { get; init; } = [42];
+
+    /// <summary>Steps that one rule does before the next has its turn.</summary>
+    [Description("steps one rule does before the next has its turn, so that curves grow together and disturbances of the machine hit all alike")]
+    [Range(1, int.MaxValue)]
+    public int Turn { get; init; } = 5;
+
+    /// <summary>The recipe of every run; its name, seed and rule are set by the comparison.</summary>
+    public TrainingOptions Training { get; init; } = new();
+}
