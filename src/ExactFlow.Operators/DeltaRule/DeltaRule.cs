@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 using ExactFlow.Tensors.Memory;
@@ -13,7 +14,7 @@ public static unsafe class DeltaRule
 {
     /// <summary>Runs the recurrence over whole sequences and records its gradient.</summary>
     /// <param name="rule">Where g, e and w come from.</param>
-    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>, float32.</param>
+    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>, float32; on a GPU q, k and v are bfloat16, scalars and states float32.</param>
     /// <param name="k">Keys as they are (rules with unit keys normalise them), <c>[batch, time, keyHeads, keyDim]</c>.</param>
     /// <param name="v">Values, <c>[batch, time, valueHeads, valueDim]</c>; valueHeads is a multiple of keyHeads.</param>
     /// <param name="beta">Step sizes, at least 0, <c>[batch, time, valueHeads]</c>; may be null for rules without.</param>
@@ -25,6 +26,12 @@ public static unsafe class DeltaRule
     {
         ArgumentNullException.ThrowIfNull(rule);
         options ??= DeltaRuleOptions.Default;
+        ArgumentNullException.ThrowIfNull(q);
+        if (q.Device is CudaDevice gpu)
+        {
+            return DeltaRuleCuda.Apply(gpu, rule, q, k, v, beta, logDecay, options);
+        }
+
         DeltaRuleSizes sizes = DeltaRuleShapes.Check(rule, q, k, v, beta, logDecay, options);
         CpuDevice device = RequireCpu(q.Device);
 

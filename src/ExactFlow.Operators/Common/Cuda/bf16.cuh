@@ -1,0 +1,19 @@
+// bfloat16 without the toolkit's headers: kernels are compiled where only the run-time compiler may be installed.
+
+struct bf16 { unsigned short bits; };
+struct bf16x2 { unsigned int bits; };
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+__device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
+__device__ __forceinline__ float2 to_float2(bf16x2 x) { return make_float2(__uint_as_float(x.bits << 16), __uint_as_float(x.bits & 0xFFFF0000u)); }
+
+// Two floats rounded to nearest even; lo comes first in memory.
+__device__ __forceinline__ u32 pack(float lo, float hi)
+{
+    u32 r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}

@@ -1,0 +1,211 @@
+using ExactFlow.Cuda;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Operators;
+
+/// <summary>One forward pass on a GPU and what its backward pass needs: T, P, scalars, U and the states at chunk boundaries, all O(time).</summary>
+internal sealed class DeltaRuleCudaRun
+{
+    private readonly CudaDevice device;
+    private readonly DeltaRuleKind rule;
+    private readonly DeltaRuleSizes sizes;
+    private readonly DeltaRuleCudaPlan plan;
+    private readonly Tensor q;
+    private readonly Tensor k;
+    private readonly Tensor v;
+    private readonly Tensor? beta;
+    private readonly Tensor? logDecay;
+    private readonly Tensor? initialState;
+    private readonly float scale;
+    private readonly Tensor chunks;
+    private readonly Tensor ranges;
+    private readonly Tensor inverse;
+    private readonly Tensor attention;
+    private readonly Tensor scalars;
+    private readonly Tensor? backwardScalars;
+    private readonly Tensor? boundary;
+    private readonly Tensor? update;
+    private readonly Tensor? transition;
+
+    public DeltaRuleCudaRun(
+        CudaDevice device, DeltaRuleKind rule, DeltaRuleSizes sizes, DeltaRuleCudaPlan plan, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor? initialState, float scale, bool keep)
+    {
+        (this.device, this.rule, this.sizes, this.plan, this.scale) = (device, rule, sizes, plan, scale);
+        (this.q, this.k, this.v, this.beta, this.logDecay, this.initialState) = (q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, initialState);
+        (chunks, ranges) = plan.Upload(device);
+        int count = plan.ChunkCount, heads = sizes.ValueHeads;
+        const int C = DeltaRuleCudaPlan.ChunkLength;
+        inverse = device.Empty([count, heads, C, C], DType.BFloat16);
+        attention = device.Empty([count, heads, C, C], DType.BFloat16);
+        scalars = device.Empty([count, heads, C, 4]);
+        if (keep)
+        {
+            backwardScalars = device.Empty([count, heads, C, 4]);
+            boundary = device.Empty([count, heads, sizes.KeyDim, sizes.ValueDim], DType.BFloat16);
+            update = device.Empty(v.Shape, DType.BFloat16);
+        }
+
+        if (plan.Segments > 1)
+        {
+            transition = device.Empty([plan.Sequences, plan.Segments, heads, sizes.KeyDim, sizes.KeyDim]);
+        }
+    }
+
+    private string ForwardSource => $"delta_rule_forward_{sizes.KeyDim}.cu";
+
+    private string BackwardSource => $"delta_rule_backward_{sizes.KeyDim}.cu";
+
+    private Shape SegmentStates => [plan.Sequences, plan.Segments, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim];
+
+    /// <summary>Fills the output and the final state.</summary>
+    public void Forward(Tensor output, Tensor? finalState)
+    {
+        if (plan.ChunkCount == 0)
+        {
+            CopyState(initialState, finalState);
+            return;
+        }
+
+        var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
+        DeltaRuleCuda.Launch(device, ForwardSource, $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount, sizes.ValueHeads, 1, 256, 1, 1, shared.Prepare), new PrepareArguments
+        {
+            Query = q.Address, Key = k.Address, Beta = Address(beta), LogDecay = Address(logDecay), Chunks = chunks.Address, Inverse = inverse.Address, Attention = attention.Address,
+            Scalars = scalars.Address, BackwardScalars = Address(backwardScalars), Rule = DeltaRuleCuda.NumberOf(rule), Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads,
+        });
+        var arguments = new ScanArguments
+        {
+            Query = q.Address, Key = k.Address, Value = v.Address, Inverse = inverse.Address, Attention = attention.Address, Scalars = scalars.Address, Chunks = chunks.Address, Ranges = ranges.Address,
+            Initial = Address(initialState), Output = output.Address, FinalState = Address(finalState), Boundary = Address(boundary), Update = Address(update), Transition = Address(transition),
+            Scale = scale, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments,
+        };
+        if (plan.Segments > 1)
+        {
+            using Tensor zeroStates = device.Empty(SegmentStates);
+            Tensor starts = device.Empty(SegmentStates);
+            DeltaRuleCuda.Launch(device, ForwardSource, $"delta_segments_{sizes.KeyDim}", ScanGeometry(shared.Scan, sizes.KeyDim / 64), arguments with { FinalState = zeroStates.Address, Initial = 0, Boundary = 0, Update = 0 });
+            Combine("delta_combine", zeroStates, initialState, starts, shared.Combine);
+            arguments.Initial = starts.Address;
+        }
+
+        DeltaRuleCuda.Launch(device, ForwardSource, $"delta_scan_{sizes.KeyDim}", ScanGeometry(shared.Scan, 0), arguments);
+    }
+
+    /// <summary>Writes the gradients of all inputs that want one.</summary>
+    public void Backward(Tensor output, Tensor? finalState)
+    {
+        Tensor? gradFinal = finalState?.Grad;
+        if (plan.ChunkCount == 0)
+        {
+            GiveState(initialState, gradFinal);
+            return;
+        }
+
+        var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
+        Tensor gradOutput = output.Grad ?? device.Zeros(output.Shape, DType.BFloat16);
+        using Tensor gradBoundary = device.Empty(boundary!.Shape, DType.BFloat16);
+        using Tensor gradSolve = device.Empty(v.Shape, DType.BFloat16);
+        Tensor gradQuery = PerValueHead(q), gradKey = PerValueHead(k), gradValue = device.Empty(v.Shape, DType.BFloat16);
+        Tensor? gradBeta = beta is { RequiresGrad: true } ? device.Empty(beta.Shape) : null, gradLogDecay = logDecay is { RequiresGrad: true } ? device.Empty(logDecay.Shape) : null;
+        Tensor? gradInitial = initialState is { RequiresGrad: true } ? device.Empty(initialState.Shape) : null;
+        var arguments = new BackwardArguments
+        {
+            Query = q.Address, Key = k.Address, Value = v.Address, GradOutput = gradOutput.Address, Inverse = inverse.Address, Attention = attention.Address, Scalars = scalars.Address,
+            BackwardScalars = Address(backwardScalars), Chunks = chunks.Address, Ranges = ranges.Address, GradFinal = Address(gradFinal), GradInitial = Address(gradInitial),
+            GradBoundary = gradBoundary.Address, GradSolve = gradSolve.Address, Boundary = boundary.Address, Update = update!.Address, GradQuery = gradQuery.Address, GradKey = gradKey.Address,
+            GradValue = gradValue.Address, GradBeta = Address(gradBeta), GradLogDecay = Address(gradLogDecay), Beta = Address(beta), LogDecay = Address(logDecay), Scale = scale,
+            Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments, Rule = DeltaRuleCuda.NumberOf(rule), Gated = rule.Decays ? 1 : 0, TotalChunks = plan.ChunkCount,
+        };
+        if (plan.Segments > 1)
+        {
+            using Tensor zeroStates = device.Empty(SegmentStates);
+            Tensor ends = device.Empty(SegmentStates);
+            DeltaRuleCuda.Launch(device, BackwardSource, $"delta_dsegments_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments with { GradFinal = 0, GradInitial = zeroStates.Address });
+            Combine("delta_combine_back", zeroStates, gradFinal, ends, shared.Combine);
+            arguments.GradFinal = ends.Address;
+        }
+
+        DeltaRuleCuda.Launch(device, BackwardSource, $"delta_dscan_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments);
+        int blocks = Math.Min(device.MultiprocessorCount, plan.ChunkCount * sizes.ValueHeads);
+        DeltaRuleCuda.Launch(device, BackwardSource, $"delta_grads_{sizes.KeyDim}", new LaunchGeometry(blocks, 1, 1, 512, 1, 1, shared.Gradients), arguments);
+        Give(q, SumHeads(gradQuery, q));
+        Give(k, SumHeads(gradKey, k));
+        Give(v, gradValue);
+        Give(beta, gradBeta);
+        Give(logDecay, gradLogDecay);
+        Give(initialState, gradInitial);
+    }
+
+    private static nint Address(Tensor? tensor) => tensor?.Address ?? 0;
+
+    private static void CopyState(Tensor? from, Tensor? to)
+    {
+        if (to is not null)
+        {
+            if (from is null)
+            {
+                to.Zero();
+            }
+            else
+            {
+                to.CopyFrom(from);
+            }
+        }
+    }
+
+    private void GiveState(Tensor? input, Tensor? gradient)
+    {
+        if (input is { RequiresGrad: true })
+        {
+            Give(input, gradient ?? device.Zeros(input.Shape));
+        }
+    }
+
+    /// <summary>Hands a finished gradient to an input.</summary>
+    private void Give(Tensor? input, Tensor? gradient)
+    {
+        if (input is not { RequiresGrad: true } || gradient is null)
+        {
+            return;
+        }
+
+        Tensor target = input.GradForWrite(out bool accumulate);
+        if (accumulate)
+        {
+            CudaArithmetic.AddInto(device, target, gradient);
+        }
+        else
+        {
+            target.CopyFrom(gradient);
+        }
+
+        gradient.Dispose();
+    }
+
+    private Tensor PerValueHead(Tensor keyLike) => device.Empty([sizes.Batch, sizes.Time, sizes.ValueHeads, keyLike.Shape[3]], DType.BFloat16);
+
+    private Tensor SumHeads(Tensor perValueHead, Tensor like)
+    {
+        if (sizes.ValueHeads == sizes.KeyHeads)
+        {
+            return perValueHead;
+        }
+
+        Tensor sum = device.Empty(like.Shape, DType.BFloat16);
+        var arguments = new SumHeadsArguments { From = perValueHead.Address, To = sum.Address, Count = sum.Count / 2, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, HalfDim = sizes.KeyDim / 2 };
+        int blocks = (int)Math.Min((arguments.Count + 255) / 256, 16L * device.MultiprocessorCount);
+        DeltaRuleCuda.Launch(device, BackwardSource, "delta_sum_heads", new LaunchGeometry(blocks, 1, 1, 256, 1, 1, 0), arguments);
+        perValueHead.Dispose();
+        return sum;
+    }
+
+    private void Combine(string kernel, Tensor zeroStates, Tensor? initial, Tensor starts, int sharedBytes)
+        => DeltaRuleCuda.Launch(
+            device,
+            ForwardSource,
+            $"{kernel}_{sizes.KeyDim}",
+            new LaunchGeometry(plan.Sequences, sizes.ValueHeads, sizes.ValueDim / 16, 256, 1, 1, sharedBytes),
+            new CombineArguments { Transition = transition!.Address, ZeroStates = zeroStates.Address, Initial = Address(initial), Starts = starts.Address, Heads = sizes.ValueHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments });
+
+    private LaunchGeometry ScanGeometry(int sharedBytes, int mapSlices)
+        => new(plan.Sequences * plan.Segments, sizes.ValueHeads, (sizes.ValueDim / 64) + mapSlices, 384, 1, 1, sharedBytes);
+}

@@ -1,0 +1,3 @@
+#include "delta_rule_grads.cuh"
+
+DELTA_BACKWARD(128)

@@ -1,0 +1,55 @@
+#include "delta_rule_common.cuh"
+
+// Partial derivatives of the normalised coefficients en = e lambda, wn = w |k| and of log g.
+struct Derivatives { float en_beta, en_lambda, en_ld, wn_beta, wn_lambda, wn_ld, logg_ld; };
+__device__ __forceinline__ float phi1d(float x) { return fabsf(x) < 0.02f ? -0.5f + x * (1.f / 3.f - x * (0.125f - x * (1.f / 30.f))) : (expf(-x) - phi1(x)) / x; }
+
+__device__ __forceinline__ Derivatives derivatives(int rule, float lambda, float beta, float ld)
+{
+    Derivatives d = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
+    float norm = sqrtf(lambda), x = beta * lambda, a = beta, ab = 1.f, al = 0.f;
+    switch (rule)
+    {
+        case EFLA:
+        {
+            float ex = expf(-x);
+            d.en_beta = lambda * ex; d.en_lambda = beta * ex;
+            d.wn_beta = norm * ex; d.wn_lambda = norm * beta * beta * phi1d(x) + beta * phi1(x) / (2.f * norm);
+            return d;
+        }
+        case DELTANET:
+        case GATED_DELTANET:
+        {
+            float u2 = lambda / (lambda + 1e-6f), du = 1e-6f / ((lambda + 1e-6f) * (lambda + 1e-6f)), u = sqrtf(u2);
+            d.en_beta = u2; d.en_lambda = beta * du; d.wn_beta = u; d.wn_lambda = beta * du / (2.f * u);
+            d.logg_ld = rule == GATED_DELTANET ? 1.f : 0.f;
+            return d;
+        }
+        case LINEAR: d.wn_lambda = 0.5f / norm; return d;
+        case MAMBA2: d.wn_beta = norm; d.wn_lambda = beta * 0.5f / norm; d.logg_ld = 1.f; return d;
+        case GATED_EFLA:
+        {
+            float alpha = expf(ld), dd = -expm1f(ld), r = alpha * beta, ex = expf(-r * lambda), eta = dd + r * lambda, p = phi1(eta), pd = phi1d(eta);
+            d.en_beta = lambda * ex * alpha; d.en_lambda = r * ex; d.en_ld = lambda * ex * r;
+            d.wn_beta = norm * (p + beta * pd * lambda * alpha); d.wn_lambda = norm * beta * pd * r + beta * p / (2.f * norm); d.wn_ld = norm * beta * pd * (r * lambda - alpha);
+            d.logg_ld = alpha;
+            return d;
+        }
+        case LOG_RATE:
+        {
+            float ex = expf(-x), y = x - ld, p = phi1(y), pd = phi1d(y);
+            d.en_beta = lambda * ex; d.en_lambda = beta * ex;
+            d.wn_beta = norm * (p + beta * pd * lambda); d.wn_lambda = norm * beta * beta * pd + beta * p / (2.f * norm); d.wn_ld = -norm * beta * pd;
+            d.logg_ld = 1.f;
+            return d;
+        }
+        case IMPLICIT_EULER: a = beta / (1.f + x); ab = 1.f / ((1.f + x) * (1.f + x)); al = -beta * beta * ab; break;
+        case CAYLEY: a = beta / (1.f + 0.5f * x); ab = 1.f / ((1.f + 0.5f * x) * (1.f + 0.5f * x)); al = -0.5f * beta * beta * ab; break;
+        case RK2: a = beta * (1.f - 0.5f * x); ab = 1.f - x; al = -0.5f * beta * beta; break;
+        case RK4: a = beta * (1.f - x * (0.5f - x * (1.f / 6.f - x * (1.f / 24.f)))); ab = 1.f - x * (1.f - x * (0.5f - x * (1.f / 6.f))); al = beta * beta * (-0.5f + x * (1.f / 3.f - x * 0.125f)); break;
+        default: break;
+    }
+    d.en_beta = ab * lambda; d.en_lambda = a + al * lambda;
+    d.wn_beta = ab * norm; d.wn_lambda = al * norm + a / (2.f * norm);
+    return d;
+}

@@ -1,0 +1,186 @@
+#include "delta_rule_common.cuh"
+
+// dscan walks the chunks from last to first carrying G = dL/dS on chip:
+//     dU = scale P^T dO + exp(c_C - c) Kn G       dX = T^T dU       G <- exp(c_C) G + scale (exp(c) Q)^T dO - Kn^T (en exp(c) dX)
+// and writes dX and G at each chunk's end. grads then computes, for every chunk at once, what needs all value columns:
+//     dQ   = scale ( exp(c) dO S0^T + Pm Kn )                       Pm = lower(dO U^T . Gamma)
+//     E    = -( W Kn + exp(c) dX S0^T )                             W = strict_lower(dX U^T . Gamma)
+//     dKn  = en E + [ scale Pm^T Q + exp(c_C - c) U G^T - (en W)^T Kn ]
+//     den  = kn . E       dwn = v . dX       dV = wn dX
+//     dc   = q . dq + en kn . E - kn . [...]    (+ at the last token: exp(c_C) <G, S0> + sum kn . exp(c_C - c) U G^T)
+struct BackArgs
+{
+    const bf16 *q, *k, *v, *dout, *tmat, *pmat; const float4 *scalars, *scalars2; const int2 *chunks, *ranges;
+    const float* grad_final;   // [sequences, segments, heads, K, V] or null
+    float* grad_initial;       // FULL: [sequences, heads, K, V] or null; otherwise each segment's
+    bf16 *gbound, *dx;         // G after each chunk [chunks, heads, K, V]; dX like v
+    const bf16 *boundary, *u;  // kept by the forward
+    bf16 *dq, *dk, *dv;        // dq and dk per value head [tokens, heads, K]
+    float *dbeta, *dlog; const float *beta, *logdecay;
+    float scale; int H, HK, V, segments, rule, gated, total_chunks;
+};
+
+template <int K> struct DShared
+{
+    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 d[TILE]; bf16 t[TILE]; bf16 p[TILE]; float4 s[C]; } stage[2];
+    bf16 state[K / 64][TILE]; bf16 du[TILE]; bf16 dxs[TILE]; bf16 dos[TILE];
+};
+
+template <int K, bool FULL, int WG>
+__device__ __forceinline__ void dscan_consumer(const BackArgs& g, DShared<K>& sm, int first, int last, int seq, int seg, int h, int v0, int tid)
+{
+    constexpr bool owner = WG < K / 64;
+    const int lane = tid & 31, row = (tid >> 5) * 16 + (lane >> 2), c2 = (lane & 3) * 2;
+    float s[32];
+    zero(s);
+    const i64 at = ((((i64)seq * g.segments + seg) * g.H + h) * K + WG * 64 + row) * g.V + v0 + c2;
+    if (owner && FULL && g.grad_final)
+    {
+#pragma unroll
+        for (int i = 0; i < 32; i++) s[i] = g.grad_final[at + ((i >> 1) & 1) * 8 * g.V + (i >> 2) * 8 + (i & 1)];
+    }
+    for (int chunk = last; chunk >= first; chunk--)
+    {
+        auto& st = sm.stage[chunk & 1];
+        const int2 span = g.chunks[chunk];
+        if constexpr (owner) store_tile(sm.state[WG], s, row, c2);
+        proxy_fence();
+        bar<1>(384);
+        const float4 sc0 = st.s[row], sc1 = st.s[row + 8];
+        const float gamma = st.s[C - 1].z;
+#pragma unroll
+        for (int i = 0; i < 32; i++) s[i] *= gamma;
+        if constexpr (WG == 0)
+        {
+            float acc[32];
+            zero(acc);
+            wg_fence();
+#pragma unroll
+            for (int i = 0; i < K / 64; i++) product64<0, 1>(acc, st.k[i], sm.state[i]);
+            wg_commit();
+            wg_wait<0>();
+            const float w0 = sc0.w / g.scale, w1 = sc1.w / g.scale;
+#pragma unroll
+            for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? w1 : w0;
+            wg_fence();
+            product64<1, 1>(acc, st.p, st.d);
+            wg_commit();
+            wg_wait<0>();
+#pragma unroll
+            for (int i = 0; i < 32; i++) acc[i] *= g.scale;
+            store_tile(sm.du, acc, row, c2);
+            proxy_fence();
+            bar<4>(128);
+            zero(acc);
+            wg_fence();
+            product64<1, 1>(acc, st.t, sm.du);
+            wg_commit();
+            wg_wait<0>();
+            if (FULL)
+            {
+#pragma unroll
+                for (int half = 0; half < 2; half++)
+                {
+                    const int r = row + half * 8;
+                    bf16* dst = g.dx + ((i64)(span.x + r) * g.H + h) * g.V + v0 + c2;
+                    if (r < span.y)
+#pragma unroll
+                        for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(acc[j * 4 + half * 2], acc[j * 4 + half * 2 + 1]);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? -sc1.y : -sc0.y;
+            store_tile(sm.dxs, acc, row, c2);
+            proxy_fence();
+        }
+        else
+        {
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+#pragma unroll
+                for (int half = 0; half < 2; half++)
+                {
+                    float z = g.scale * (half ? sc1.z : sc0.z);
+                    float2 d = tile2(st.d, row + half * 8, j * 8 + c2);
+                    *reinterpret_cast<u32*>(sm.dos + swz(row + half * 8, j * 8 + c2)) = pack(z * d.x, z * d.y);
+                }
+            proxy_fence();
+            bar<5>(128);
+            if constexpr (owner)
+            {
+                wg_fence();
+                product64<1, 1>(s, st.q[K / 64 - 1], sm.dos);
+                wg_commit();
+                wg_wait<0>();
+            }
+        }
+        bar<2>(384);
+        if constexpr (owner)
+        {
+            wg_fence();
+            if constexpr (WG == 0) product64<1, 1>(s, st.q[0], sm.dos);
+            product64<1, 1>(s, st.k[WG], sm.dxs);
+            wg_commit();
+            wg_wait<0>();
+        }
+        bar<3>(384);
+    }
+    if (owner && g.grad_initial && (!FULL || seg == 0))
+    {
+        float* dst = g.grad_initial + (FULL ? (((i64)seq * g.H + h) * K + WG * 64 + row) * g.V + v0 + c2 : at);
+#pragma unroll
+        for (int i = 0; i < 32; i++) dst[((i >> 1) & 1) * 8 * g.V + (i >> 2) * 8 + (i & 1)] = s[i];
+    }
+}
+
+// FULL: G of each segment's end from grad_final [batch, heads, segments, K, V]; writes dX and boundary gradients. Otherwise starts from zero and only writes the gradient at the segment's start.
+template <int K, bool FULL>
+__device__ __forceinline__ void dscan(const BackArgs& g)
+{
+    extern __shared__ unsigned char raw[];
+    DShared<K>& sm = *reinterpret_cast<DShared<K>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
+    const int seq = blockIdx.x / g.segments, seg = blockIdx.x % g.segments, h = blockIdx.y, v0 = blockIdx.z * 64, hk = h / (g.H / g.HK);
+    const int first = g.ranges[blockIdx.x].x, last = g.ranges[blockIdx.x].y - 1;
+    const int wg = threadIdx.x >> 7, tid = threadIdx.x & 127;
+    if (wg == 2)
+    {
+        for (int chunk = last; chunk >= first - 1; chunk--)
+        {
+            if (chunk >= first)
+            {
+                auto& st = sm.stage[chunk & 1];
+                const int n = g.chunks[chunk].y;
+                const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + h;
+#pragma unroll
+                for (int i = 0; i < K / 64; i++)
+                {
+                    fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
+                    fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
+                }
+                fetch_tile(st.d, g.dout + base * g.V + v0, (i64)g.H * g.V, n, tid);
+                fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
+                fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
+                if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
+                cp_commit();
+            }
+            if (chunk == last) continue;
+            if (chunk >= first) cp_wait<1>(); else cp_wait<0>();
+            proxy_fence();
+            bar<1>(384);
+            if (FULL)
+            {
+                bf16* dst = g.gbound + ((i64)(chunk + 1) * g.H + h) * K * g.V + v0;
+                for (int i = tid; i < K * 8; i += 128)
+                {
+                    int r = i >> 3, c8 = (i & 7) * 8;
+                    *reinterpret_cast<uint4*>(dst + (i64)r * g.V + c8) = *reinterpret_cast<const uint4*>(sm.state[0] + swz(r, c8));
+                }
+            }
+            bar<2>(384);
+            bar<3>(384);
+        }
+        return;
+    }
+    if (wg == 0) dscan_consumer<K, FULL, 0>(g, sm, first, last, seq, seg, h, v0, tid);
+    else dscan_consumer<K, FULL, 1>(g, sm, first, last, seq, seg, h, v0, tid);
+}
