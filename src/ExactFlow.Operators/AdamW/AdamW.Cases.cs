@@ -42,11 +42,10 @@ public sealed class AdamWCases : IOperatorCases
         using var parameter = new Parameter("value", device.Persistent(value.Shape), decays);
         parameter.Value.CopyFrom(value);
         using var optimizer = new AdamW([parameter], options);
-        float[] all = gradients.ToHost<float>();
         for (int step = 0; step < gradients.Shape[0]; step++)
         {
             optimizer.ClearGradients();
-            parameter.Value.GradForWrite(out _).CopyFrom<float>(all.AsSpan(step * (int)value.Count, (int)value.Count));
+            parameter.Value.GradForWrite(out _).CopyFrom(gradients.Slice(step, 1));
             optimizer.ClipAndStep(LearningRate, clip);
         }
 

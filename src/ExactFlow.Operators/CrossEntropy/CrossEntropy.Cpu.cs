@@ -7,9 +7,12 @@ namespace ExactFlow.Operators;
 
 public static unsafe partial class CrossEntropy
 {
-    private const long BlockBytes = 4 << 20;
-
-    private static int BlockRows(int tokens, int vocabulary) => (int)Math.Clamp(BlockBytes / (sizeof(float) * (long)vocabulary), 16, Math.Max(16, tokens));
+    /// <summary>
+    /// Tokens whose logits exist at a time. Each block reads the head's weights and reads and writes their gradient, so their traffic per product falls with
+    /// the block's rows; that outweighs the logits' own traffic even when they leave the last-level cache. 512 rows are enough; large vocabularies get
+    /// fewer, down to 128, to keep a block at 32 MB.
+    /// </summary>
+    private static int BlockRows(int tokens, int vocabulary) => Math.Min(tokens, Math.Clamp((32 << 20) / sizeof(float) / vocabulary / 64 * 64, 128, 512));
 
     private static void Forward(
         CpuDevice device, Tensor hidden, Tensor headWeight, Tensor targets, int ignoreIndex, int counted, Tensor loss, Tensor? hiddenGradient, Tensor? weightGradient)

@@ -79,8 +79,8 @@ public static unsafe partial class SoftmaxAttention
 
             float* query = Problem.Q + Problem.QueryOffset(batch, tile.First, head);
             float* outputGradient = OutputGradient + Problem.OutputOffset(batch, tile.First, head);
-            TransposeTile(query, Problem.QueryStride, count, dim, Problem.Scale, queries);
-            TransposeTile(outputGradient, Problem.OutputStride, count, valueDim, 1, gradients);
+            TransposeTile<TV>(query, Problem.QueryStride, count, dim, queries);
+            TransposeTile<TV>(outputGradient, Problem.OutputStride, count, valueDim, gradients);
             QueryScalars<TV>(batch, head, tile, logSums, means);
 
             for (int first = tile.DocumentStart; first <= tile.First; first += Tile)
@@ -89,7 +89,7 @@ public static unsafe partial class SoftmaxAttention
                 int keys = isDiagonal ? count : Tile;
                 float* key = Problem.K + Problem.KeyOffset(batch, first, kvHead);
                 float* value = Problem.V + Problem.ValueOffset(batch, first, kvHead);
-                TileProduct.Multiply<TV>(keys, Tile, dim, key, Problem.KeyStride, false, queries, Tile, weights, Tile, accumulate: false);
+                TileProduct.Multiply<TV>(keys, Tile, dim, key, Problem.KeyStride, false, queries, Tile, weights, Tile, accumulate: false, Problem.Scale);
                 TileProduct.Multiply<TV>(keys, Tile, valueDim, value, Problem.ValueStride, false, gradients, Tile, scoreGradients, Tile, accumulate: false);
                 if (isDiagonal)
                 {

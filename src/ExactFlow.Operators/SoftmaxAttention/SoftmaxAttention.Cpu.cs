@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Tensors.Memory;
 using ExactFlow.Tensors.Simd;
 
@@ -149,18 +150,14 @@ public static unsafe partial class SoftmaxAttention
         public readonly long LogSumOffset(int batch, int token, int head) => ((((long)batch * Heads) + head) * Time) + token;
     }
 
-    /// <summary>destination[columns, Tile] = factor * source[rows, columns] transposed; columns of missing rows are zero.</summary>
-    private static void TransposeTile(float* source, int stride, int rows, int columns, float factor, float* destination)
+    /// <summary>destination[columns, Tile] = source[rows, columns] transposed; columns of missing rows are zero.</summary>
+    private static void TransposeTile<TV>(float* source, int stride, int rows, int columns, float* destination)
+        where TV : struct, IFloatVector<TV>
     {
-        for (int column = 0; column < columns; column++)
+        TileProduct.Transpose<TV>(rows, columns, source, stride, destination, Tile);
+        for (int column = 0; column < columns && rows < Tile; column++)
         {
-            float* target = destination + (column * Tile);
-            for (int row = 0; row < rows; row++)
-            {
-                target[row] = factor * source[((long)row * stride) + column];
-            }
-
-            new Span<float>(target + rows, Tile - rows).Clear();
+            new Span<float>(destination + (column * Tile) + rows, Tile - rows).Clear();
         }
     }
 

@@ -8,89 +8,130 @@ namespace ExactFlow.Operators;
 
 public static unsafe partial class SoftmaxAttention
 {
-    /// <summary>Cache entries of one piece of work: enough to keep threads busy at batch 1, and the same however many there are.</summary>
-    private const int DecodeSpan = 512;
+    /// <summary>Cache entries of one piece of work: enough pieces to keep threads busy at batch 1, and the same ones however many threads there are.</summary>
+    private const int DecodeSpan = 128;
 
     private static void DecodeStep(CpuDevice device, Tensor q, Tensor keyCache, Tensor valueCache, int length, float scale, Tensor output)
     {
         var problem = new Problem(q, keyCache, valueCache, scale);
         int spans = (length + DecodeSpan - 1) / DecodeSpan;
-        int rows = problem.Batch * problem.Heads;
-        using var memory = new Scratch(device, (long)rows * spans * (problem.ValueDim + 2) * sizeof(float));
-        Simd.For(device.Workers, problem.Batch * problem.KvHeads * spans, new DecodePart { Problem = problem, Length = length, Spans = spans, Parts = memory.Floats });
-        device.Workers.For(rows, new DecodeMerge { Spans = spans, ValueDim = problem.ValueDim, Parts = memory.Floats, Output = output.Floats });
+        using var parts = new Scratch(device, (long)problem.Batch * spans * problem.Heads * (problem.ValueDim + 2) * sizeof(float));
+        using var scores = new Scratch(device, (long)device.Workers.WorkerCount * problem.Heads * DecodeSpan * sizeof(float));
+        Simd.For(device.Workers, problem.Batch * spans, new DecodePart { Problem = problem, Length = length, Spans = spans, Parts = parts.Floats, Scores = scores.Floats });
+        device.Workers.For(
+            problem.Batch * problem.Heads, new DecodeMerge { Heads = problem.Heads, Spans = spans, ValueDim = problem.ValueDim, Parts = parts.Floats, Output = output.Floats });
     }
 
-    /// <summary>A span of the cache of one key/value head against all query heads that read it: each yields a maximum, a sum and an unnormalised output.</summary>
+    /// <summary>
+    /// A span of one row's cache against all heads of its query, so that the cache is read from front to back:
+    /// per head a maximum, a sum of exponentials and an unnormalised output.
+    /// </summary>
     private struct DecodePart : IVectorBody
     {
         public Problem Problem;
         public int Length;
         public int Spans;
         public float* Parts;
+        public float* Scores;
 
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
-            (int row, int span) = Math.DivRem(index, Spans);
-            (int batch, int kvHead) = Math.DivRem(row, Problem.KvHeads);
+            (int batch, int span) = Math.DivRem(index, Spans);
             int first = span * DecodeSpan;
             int count = Math.Min(DecodeSpan, Length - first);
-            int group = Problem.Heads / Problem.KvHeads;
-            float* scores = stackalloc float[DecodeSpan];
-            for (int head = kvHead * group; head < (kvHead + 1) * group; head++)
+            float* scores = Scores + ((long)worker * Problem.Heads * DecodeSpan);
+            float* parts = Parts + ((long)index * Problem.Heads * (Problem.ValueDim + 2));
+            float* queries = Problem.Q + ((long)batch * Problem.QueryStride);
+            FillScores<TV>(queries, Problem.K + Problem.KeyOffset(batch, first, 0), count, scores);
+            for (int head = 0; head < Problem.Heads; head++)
             {
-                long queryRow = ((long)batch * Problem.Heads) + head;
-                float* part = Parts + (((queryRow * Spans) + span) * (Problem.ValueDim + 2));
-                float max = Scores<TV>(Problem.Q + (queryRow * Problem.Dim), Problem.K + Problem.KeyOffset(batch, first, kvHead), count, scores);
-                part[0] = max;
-                part[1] = WeightedSum<TV>(scores, max, Problem.V + Problem.ValueOffset(batch, first, kvHead), count, part + 2);
+                float* part = parts + ((long)head * (Problem.ValueDim + 2));
+                part[0] = Largest(scores + (head * DecodeSpan), count);
+                part[1] = Exponentials<TV>(scores + (head * DecodeSpan), count, part[0]);
+                new Span<float>(part + 2, Problem.ValueDim).Clear();
+            }
+
+            AddValues<TV>(scores, Problem.V + Problem.ValueOffset(batch, first, 0), count, parts);
+        }
+
+        /// <summary>scores[head, i] = scale * q[head] . k[i].</summary>
+        private readonly void FillScores<TV>(float* queries, float* keys, int count, float* scores)
+            where TV : struct, IFloatVector<TV>
+        {
+            int group = Problem.Heads / Problem.KvHeads;
+            for (int i = 0; i < count; i++)
+            {
+                for (int head = 0; head < Problem.Heads; head++)
+                {
+                    float* key = keys + ((long)i * Problem.KeyStride) + (head / group * Problem.Dim);
+                    scores[(head * DecodeSpan) + i] = Problem.Scale * Dot<TV>(queries + (head * Problem.Dim), key, Problem.Dim);
+                }
             }
         }
 
-        private readonly float Scores<TV>(float* query, float* keys, int count, float* scores)
-            where TV : struct, IFloatVector<TV>
+        private static float Largest(float* scores, int count)
         {
             float max = float.NegativeInfinity;
             for (int i = 0; i < count; i++)
             {
-                scores[i] = Problem.Scale * Dot<TV>(query, keys + ((long)i * Problem.KeyStride), Problem.Dim);
                 max = Math.Max(max, scores[i]);
             }
 
             return max;
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly float WeightedSum<TV>(float* scores, float max, float* values, int count, float* output)
+        private static float Exponentials<TV>(float* scores, int count, float max)
             where TV : struct, IFloatVector<TV>
         {
-            float sum = 0;
-            for (int i = 0; i < count; i++)
+            TV sum = TV.Zero;
+            for (int i = 0; i < count; i += TV.Count)
             {
-                scores[i] = MathF.Exp(scores[i] - max);
-                sum += scores[i];
+                int lanes = Math.Min(TV.Count, count - i);
+                SimdMath.Exp(TV.LoadPartial(scores + i, lanes) - TV.Broadcast(max)).StorePartial(scores + i, lanes);
+                sum += TV.LoadPartial(scores + i, lanes);
             }
 
+            return sum.Sum();
+        }
+
+        /// <summary>output[head] += sum_i weight[head, i] v[i], four entries at a time.</summary>
+        private readonly void AddValues<TV>(float* weights, float* values, int count, float* parts)
+            where TV : struct, IFloatVector<TV>
+        {
+            int group = Problem.Heads / Problem.KvHeads;
+            for (int i = 0; i < count; i += 4)
+            {
+                for (int head = 0; head < Problem.Heads; head++)
+                {
+                    float* output = parts + ((long)head * (Problem.ValueDim + 2)) + 2;
+                    AddRows<TV>(weights + (head * DecodeSpan) + i, values + ((long)i * Problem.ValueStride) + (head / group * Problem.ValueDim), Math.Min(4, count - i), output);
+                }
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private readonly void AddRows<TV>(float* weights, float* rows, int count, float* output)
+            where TV : struct, IFloatVector<TV>
+        {
             for (int column = 0; column < Problem.ValueDim; column += TV.Count)
             {
                 int lanes = Math.Min(TV.Count, Problem.ValueDim - column);
-                TV total = TV.Zero;
+                TV sum = TV.LoadPartial(output + column, lanes);
                 for (int i = 0; i < count; i++)
                 {
-                    total = TV.MultiplyAdd(TV.Broadcast(scores[i]), TV.LoadPartial(values + ((long)i * Problem.ValueStride) + column, lanes), total);
+                    sum = TV.MultiplyAdd(TV.Broadcast(weights[i]), TV.LoadPartial(rows + ((long)i * Problem.ValueStride) + column, lanes), sum);
                 }
 
-                total.StorePartial(output + column, lanes);
+                sum.StorePartial(output + column, lanes);
             }
-
-            return sum;
         }
     }
 
-    /// <summary>Joins the spans of one query in order.</summary>
+    /// <summary>Joins the spans of one query head in order.</summary>
     private struct DecodeMerge : IParallelBody
     {
+        public int Heads;
         public int Spans;
         public int ValueDim;
         public float* Parts;
@@ -98,20 +139,19 @@ public static unsafe partial class SoftmaxAttention
 
         public readonly void Run(int index, int worker)
         {
-            int stride = ValueDim + 2;
-            float* parts = Parts + ((long)index * Spans * stride);
+            (int batch, int head) = Math.DivRem(index, Heads);
             float* output = Output + ((long)index * ValueDim);
             float max = float.NegativeInfinity;
             for (int span = 0; span < Spans; span++)
             {
-                max = Math.Max(max, parts[span * stride]);
+                max = Math.Max(max, *Part(batch, span, head));
             }
 
             float sum = 0;
             new Span<float>(output, ValueDim).Clear();
             for (int span = 0; span < Spans; span++)
             {
-                float* part = parts + (span * stride);
+                float* part = Part(batch, span, head);
                 float factor = MathF.Exp(part[0] - max);
                 sum += factor * part[1];
                 for (int i = 0; i < ValueDim; i++)
@@ -125,5 +165,7 @@ public static unsafe partial class SoftmaxAttention
                 output[i] /= sum;
             }
         }
+
+        private readonly float* Part(int batch, int span, int head) => Parts + (((((long)batch * Spans) + span) * Heads) + head) * (ValueDim + 2);
     }
 }

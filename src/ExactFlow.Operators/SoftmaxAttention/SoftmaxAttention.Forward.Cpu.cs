@@ -37,7 +37,7 @@ public static unsafe partial class SoftmaxAttention
             float* max = queries + (Tile * dim);
             float* sum = max + Tile;
             float* correction = sum + Tile;
-            TransposeTile(Problem.Q + Problem.QueryOffset(batch, tile.First, head), Problem.QueryStride, tile.Count, dim, Problem.Scale, queries);
+            TransposeTile<TV>(Problem.Q + Problem.QueryOffset(batch, tile.First, head), Problem.QueryStride, tile.Count, dim, queries);
             new Span<float>(max, Tile).Fill(float.NegativeInfinity);
             new Span<float>(sum, Tile).Clear();
 
@@ -46,7 +46,7 @@ public static unsafe partial class SoftmaxAttention
                 bool isDiagonal = first == tile.First;
                 int keys = isDiagonal ? tile.Count : Tile;
                 TileProduct.Multiply<TV>(
-                    keys, Tile, dim, Problem.K + Problem.KeyOffset(batch, first, kvHead), Problem.KeyStride, false, queries, Tile, scores, Tile, accumulate: false);
+                    keys, Tile, dim, Problem.K + Problem.KeyOffset(batch, first, kvHead), Problem.KeyStride, false, queries, Tile, scores, Tile, accumulate: false, Problem.Scale);
                 if (isDiagonal)
                 {
                     MaskDiagonal(scores, keys, float.NegativeInfinity);
