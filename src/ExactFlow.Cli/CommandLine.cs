@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.Text;
+using System.Text.RegularExpressions;
 using ExactFlow.Cli.Commands;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Tensors;
@@ -8,7 +9,7 @@ using ExactFlow.Tensors;
 namespace ExactFlow.Cli;
 
 /// <summary>The command line as a whole: parses, runs one command, and turns whatever goes wrong into one sentence and an exit code.</summary>
-internal static class CommandLine
+internal static partial class CommandLine
 {
     /// <summary>Set to 1 to see the stack trace of a failure.</summary>
     public const string DebugVariable = "EXACTFLOW_DEBUG";
@@ -44,6 +45,10 @@ internal static class CommandLine
     {
         var root = new RootCommand("Trains, compares and runs exact-flow linear-attention models on this machine.")
         {
+            CompareCommand.Create(cancellation),
+            TrainCommand.Create(cancellation),
+            GenerateCommand.Create(cancellation),
+            EvalCommand.Create(cancellation),
             OpCommand.Create(),
             BenchCommand.Create(cancellation),
             DoctorCommand.Create(),
@@ -55,22 +60,29 @@ internal static class CommandLine
         return root;
     }
 
-    private static int Report(Exception exception)
+    /// <summary>The exit code and the sentence for a failure.</summary>
+    internal static (int ExitCode, string Sentence) Describe(Exception exception)
     {
         // A full disk, a missing permission or too little memory are not faults of the program: their messages say what to do.
-        bool isInput = exception is InvalidInputException or IOException or UnauthorizedAccessException or OutOfMemoryException;
-        bool wantsTrace = Environment.GetEnvironmentVariable(DebugVariable) == "1";
-        string sentence = isInput
-            ? OneLine(exception.Message)
-            : $"the program failed with {exception.GetType().Name}: {OneLine(exception.Message)} (set {DebugVariable}=1 to see where)";
+        // What the framework says inside our sentence may have sentences of its own.
+        string message = SentenceEnd().Replace(exception.Message.ReplaceLineEndings(" ").Trim(), "; ");
+        return exception is InvalidInputException or IOException or UnauthorizedAccessException or OutOfMemoryException
+            ? (ExitCode.InvalidInput, message)
+            : (ExitCode.Fault, $"the program failed with {exception.GetType().Name}: {message} (set {DebugVariable}=1 to see where)");
+    }
+
+    [GeneratedRegex(@"\.\s+(?=\p{Lu})", RegexOptions.CultureInvariant, matchTimeoutMilliseconds: 1000)]
+    private static partial Regex SentenceEnd();
+
+    private static int Report(Exception exception)
+    {
+        (int exitCode, string sentence) = Describe(exception);
         Console.Error.WriteLine($"exactflow: {sentence}");
-        if (wantsTrace)
+        if (Environment.GetEnvironmentVariable(DebugVariable) == "1")
         {
             Console.Error.WriteLine(exception);
         }
 
-        return isInput ? ExitCode.InvalidInput : ExitCode.Fault;
+        return exitCode;
     }
-
-    private static string OneLine(string message) => message.ReplaceLineEndings(" ").Trim();
 }

@@ -59,7 +59,7 @@ public sealed class Comparison
         long start = Stopwatch.GetTimestamp();
         Directory.CreateDirectory(folder);
         AtomicFile.WriteAllText(Path.Combine(folder, "comparison.json"), OptionsJson.Write(options));
-        observer.OnStage("reading the text");
+        observer.OnStage("learning the tokenizer and encoding the text");
         TokenizedText tokenized = TokenizedText.Prepare(
             options.Training.Data, text.Training, text.Validation, Path.Combine(folder, "tokenizer.json"), options.Training.Seed, threads);
         observer.OnText(tokenized);

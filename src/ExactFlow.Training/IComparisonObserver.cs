@@ -3,7 +3,7 @@ namespace ExactFlow.Training;
 /// <summary>Is told what happens during a comparison.</summary>
 public interface IComparisonObserver
 {
-    /// <summary>A stage begins, in a few words: reading the text, training, scoring.</summary>
+    /// <summary>A stage begins, in a few words: learning the tokenizer, training, scoring.</summary>
     void OnStage(string stage);
 
     /// <summary>The texts are tokenized.</summary>

@@ -99,7 +99,8 @@ public sealed class TokenizedText
         return [.. ids];
     }
 
-    private static int[] CountBytes(BytePairTokenizer tokenizer)
+    /// <summary>Bytes of text that each token id stands for; 0 for special tokens.</summary>
+    public static int[] CountBytes(BytePairTokenizer tokenizer)
     {
         int[] bytes = new int[tokenizer.VocabularySize];
         for (int id = 0; id < bytes.Length; id++)

@@ -3,7 +3,7 @@ namespace ExactFlow.Cli.Tests;
 /// <summary>Help, and command lines that cannot be understood.</summary>
 public sealed class CommandLineTests
 {
-    public static TheoryData<string> Commands => ["op", "bench", "doctor"];
+    public static TheoryData<string> Commands => ["compare", "train", "generate", "eval", "op", "bench", "doctor"];
 
     [Fact]
     public void Help_lists_every_command()

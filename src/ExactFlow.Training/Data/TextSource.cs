@@ -42,6 +42,14 @@ public static class TextSource
             : HoldOutTheEnd(source, Join(files), files.Count, validationFraction);
     }
 
+    /// <summary>Reads files and folders whole, one text after another.</summary>
+    /// <exception cref="InvalidInputException">Missing, unreadable or binary files.</exception>
+    public static ReadOnlyMemory<byte> Read(IReadOnlyList<string> text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return Join(Find(text));
+    }
+
     /// <summary>Cuts at the beginning of a line, or of a word where the text has no lines.</summary>
     private static TextCorpus HoldOutTheEnd(string source, byte[] all, int files, double fraction)
     {
@@ -102,7 +110,7 @@ public static class TextSource
         using MemoryStream all = new();
         foreach (TextFile file in files)
         {
-            ReadOnlySpan<byte> contents = Read(file.FullPath);
+            ReadOnlySpan<byte> contents = ReadFile(file.FullPath);
             if (all.Length + contents.Length + 1 > Array.MaxLength)
             {
                 throw new InvalidInputException($"The text is larger than {Array.MaxLength} bytes, with '{file.FullPath}' at the latest; name fewer files.");
@@ -118,7 +126,7 @@ public static class TextSource
         return all.ToArray();
     }
 
-    private static ReadOnlySpan<byte> Read(string path)
+    private static ReadOnlySpan<byte> ReadFile(string path)
     {
         byte[] contents;
         try

@@ -1,0 +1,144 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+using ExactFlow.Cli.Display;
+using ExactFlow.Cli.Parsing;
+using ExactFlow.Models;
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.MatrixProduct;
+using ExactFlow.Training;
+using ExactFlow.Training.Options;
+using ExactFlow.Training.Report;
+
+namespace ExactFlow.Cli.Commands;
+
+/// <summary><c>exactflow compare</c>, the main job: language models side by side, equal but for the rule.</summary>
+internal static class CompareCommand
+{
+    private const int MostSeeds = 1000;
+
+    /// <summary>Makes the command.</summary>
+    public static Command Create(CancellationToken cancellation)
+    {
+        var defaults = new ComparisonOptions();
+        Option<string[]> rules = Settings.Names("--rules", "what to compare", defaults.Rules, [.. MixerKind.All.Select(mixer => mixer.Name)]);
+        Option<int> seed = Settings.Whole("--seed", "the first seed; decides initial weights, data order and samples", defaults.Seeds[0], 0);
+        var seeds = new Option<int[]>("--seeds")
+        {
+            Description = "how many seeds, counted up from --seed, or the seeds themselves separated by commas; with several, the table shows mean ± standard deviation",
+            HelpName = "N|A,B,...",
+            Arity = ArgumentArity.ExactlyOne,
+            CustomParser = result => ParseSeeds(result, seed),
+        };
+        var command = new CliCommand("compare", "Trains language models side by side on the same text, equal in everything but the rule, and shows what came of it: a table, samples, and a report page.")
+        {
+            Examples =
+            [
+                ("exactflow compare", "the exact flow against the delta rule on the documentation of .NET, about three minutes on two cores"),
+                ("exactflow compare --rules efla,gated_efla,mamba2,softmax_attention --text books/ --name books", "four mixers on texts of your own"),
+                ("exactflow compare --seeds 3 --steps 500 --name seeds", "with spread over seeds"),
+                ("exactflow compare --set training.optimizer.learning_rate=1e-2 --name hot", "at another learning rate"),
+            ],
+            Settings = RecipeOptions.Describe<ComparisonOptions>(),
+        };
+        command.Options.Add(rules);
+        RecipeOptions recipe = RecipeOptions.AddTo(command);
+        command.Options.Add(seeds);
+        command.Options.Add(seed);
+        CommonOptions common = CommonOptions.AddTo(command);
+        command.SetAction(parsed =>
+        {
+            var shortForms = new List<string>();
+            if (parsed.GetResult(rules) is { Implicit: false })
+            {
+                shortForms.Add($"rules={string.Join(',', parsed.GetValue(rules)!)}");
+            }
+
+            if (parsed.GetResult(seeds) is { Implicit: false })
+            {
+                shortForms.Add($"seeds={string.Join(',', parsed.GetRequiredValue(seeds))}");
+            }
+            else if (parsed.GetResult(seed) is { Implicit: false })
+            {
+                shortForms.Add(string.Create(CultureInfo.InvariantCulture, $"seeds={parsed.GetValue(seed)}"));
+            }
+
+            ComparisonOptions options = recipe.Load<ComparisonOptions>(parsed, shortForms);
+            options = options with { Training = recipe.Apply(parsed, options.Training) };
+            return Run(parsed, common, options, recipe.FolderOf(parsed, options.Name), cancellation);
+        });
+        return command;
+    }
+
+    private static int Run(ParseResult parsed, CommonOptions common, ComparisonOptions options, string folder, CancellationToken cancellation)
+    {
+        bool wantsJson = common.WantsJson(parsed);
+        ComparisonDisplay observer;
+        ComparisonResult? result;
+        string report;
+        using (TrainingDisplay display = TrainingDisplay.Create(wantsJson))
+        {
+            double rate;
+            using (CpuDevice device = common.Open(parsed))
+            {
+                rate = 1e9 * MachineCeilings.Measure(device.Workers).MatrixProductGigaflops;
+            }
+
+            observer = new ComparisonDisplay(display, options.Seeds.Length > 1);
+            display.Say("reading the text");
+            TextPair text = TextInput.Read(options.Training.Data);
+            display.Say(text.Description);
+            result = new Comparison(options, text, folder, observer, parsed.GetRequiredValue(common.Threads), rate).Run(cancellation);
+            if (result is null)
+            {
+                display.Say("stopped, each run with a checkpoint; the same command continues");
+                return ExitCode.Interrupted;
+            }
+
+            report = RunReport.Write(folder, options, result, text.Description, CommandText.Of(parsed));
+        }
+
+        if (wantsJson)
+        {
+            JsonOutput.Write(new { options.Name, Folder = folder, Report = report, Result = result });
+            return ExitCode.Success;
+        }
+
+        ComparisonTable.Write(result);
+        foreach ((string run, SampleText sample) in observer.LastSamples)
+        {
+            Console.WriteLine($"{run} continues \"{sample.Prompt}\": {sample.Text.ReplaceLineEndings(" ").Trim()}");
+        }
+
+        Console.WriteLine($"\n{report} has the curves.");
+        return ExitCode.Success;
+    }
+
+    private static int[] ParseSeeds(ArgumentResult result, Option<int> first)
+    {
+        string text = result.Tokens[0].Value;
+        string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
+        var seeds = new int[parts.Length];
+        for (int i = 0; i < parts.Length; i++)
+        {
+            if (!int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out seeds[i]))
+            {
+                result.AddError($"--seeds takes how many seeds, or seeds separated by commas, but it is '{text}'");
+                return [];
+            }
+        }
+
+        if (parts.Length > 1)
+        {
+            return seeds;
+        }
+
+        if (seeds[0] is < 1 or > MostSeeds)
+        {
+            result.AddError($"--seeds takes from 1 to {MostSeeds} seeds, or seeds separated by commas, but it is '{text}'");
+            return [];
+        }
+
+        return [.. Enumerable.Range(result.GetValue(first), seeds[0])];
+    }
+}

@@ -1,0 +1,67 @@
+using ExactFlow.Models;
+using ExactFlow.Models.Text;
+using ExactFlow.Tensors;
+using ExactFlow.Training.Checkpoints;
+
+namespace ExactFlow.Cli.Commands;
+
+/// <summary>A model with its tokenizer, from a Hugging Face folder, a checkpoint, or the newest checkpoint of a run.</summary>
+internal sealed class TrainedModel : IDisposable
+{
+    private TrainedModel(string folder, BytePairTokenizer tokenizer, LanguageModel model)
+    {
+        Folder = folder;
+        Tokenizer = tokenizer;
+        Model = model;
+    }
+
+    /// <summary>The folder that the files came from.</summary>
+    public string Folder { get; }
+
+    /// <summary>The tokenizer.</summary>
+    public BytePairTokenizer Tokenizer { get; }
+
+    /// <summary>The model.</summary>
+    public LanguageModel Model { get; }
+
+    /// <summary>The token that texts begin with: the model's own, or the one that ends texts.</summary>
+    public int? ContextToken => Model.Config.BeginToken ?? Model.Config.EndToken;
+
+    /// <summary>Loads a model.</summary>
+    /// <param name="device">Where it will live.</param>
+    /// <param name="path">The folder, as given to <c>--model</c>.</param>
+    /// <exception cref="InvalidInputException">There is no model, or it is damaged.</exception>
+    public static TrainedModel Load(Device device, string path)
+    {
+        string folder = Locate(path);
+        BytePairTokenizer tokenizer = BytePairTokenizer.Load(Path.Combine(folder, ModelFolder.TokenizerFile));
+        LanguageModel model = ModelFolder.Load(device, folder);
+        if (tokenizer.VocabularySize > model.Config.VocabularySize)
+        {
+            model.Dispose();
+            throw new InvalidInputException(
+                $"The tokenizer in '{folder}' has {tokenizer.VocabularySize} tokens, but the model beside it only {model.Config.VocabularySize}: put the tokenizer there that the model was trained with.");
+        }
+
+        return new TrainedModel(folder, tokenizer, model);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Model.Dispose();
+
+    private static string Locate(string path)
+    {
+        if (!Directory.Exists(path))
+        {
+            throw new InvalidInputException($"The model folder '{path}' does not exist: give a folder with config.json, a checkpoint or a run.");
+        }
+
+        if (File.Exists(Path.Combine(path, ModelFolder.ConfigFile)))
+        {
+            return path;
+        }
+
+        return new CheckpointStore(Path.Combine(path, "checkpoints")).FindNewest(Console.Error.WriteLine)
+            ?? throw new InvalidInputException($"'{path}' holds no model: give a folder with {ModelFolder.ConfigFile}, a checkpoint, or a run that has one.");
+    }
+}
