@@ -166,6 +166,35 @@ public sealed class WholeModelTests
         Assert.Equal(0, device.Pool.RentedBlocks);
     }
 
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void A_steady_training_step_allocates_little(string name)
+    {
+        using CpuDevice device = TestModels.Device();
+        using var model = new LanguageModel(device, TestModels.Config(name) with { Layers = 4 });
+        int[] tokens = TestModels.Tokens(70);
+        var rows = new int[][] { tokens };
+        long systemAllocations = 0;
+        long managed = 0;
+        for (int i = 0; i < 5; i++)
+        {
+            systemAllocations = device.Pool.SystemAllocations;
+            using var step = device.BeginStep();
+            Tensor ids = TestModels.Ids(device, rows);
+            managed = GC.GetAllocatedBytesForCurrentThread();
+            model.Loss(ids, ids).Backward();
+            managed = GC.GetAllocatedBytesForCurrentThread() - managed;
+            foreach (Parameter parameter in model.Parameters)
+            {
+                parameter.Value.ClearGrad();
+            }
+        }
+
+        Assert.Equal(systemAllocations, device.Pool.SystemAllocations);
+        Assert.True(managed < 64 * 1024, $"{name}: {managed:N0} bytes");
+        Console.Error.WriteLine($"ALLOC {name} {managed}");
+    }
+
     [Fact]
     public void Wrong_inputs_are_named()
     {
