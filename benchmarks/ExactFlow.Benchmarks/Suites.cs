@@ -12,6 +12,7 @@ public static class Suites
         new("matmul", "matrix products of squares and of language models, against OpenBLAS", MatrixProductSuite.Run),
         new("tile", "single-threaded products of cache-sized tiles, against the packed product's rate", TileProductSuite.Run),
         new("matvec", "decoding: few rows times a weight, against the read bandwidth", MatrixVectorSuite.Run),
+        new("decode", "language models, one token at a time: share of the read bandwidth, and time and memory over the length", DecodeSuite.Run),
         new("math", "float32 functions, vectorised, against the framework's", MathSuite.Run),
         .. BenchmarkSuite.OfProject.Where(suite => suite.Name != "matmul"),
     ];
