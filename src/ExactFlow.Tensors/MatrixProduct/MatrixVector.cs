@@ -24,7 +24,8 @@ internal static unsafe class MatrixVector
         where TV : struct, IFloatVector<TV>
         where TEpilogue : struct, IMatrixEpilogue
     {
-        int rowsOfB = Math.Max(1, TaskBytes / sizeof(float) / operands.K);
+        long wanted = Math.Clamp((long)operands.N * operands.K * sizeof(float) / 16, 16 << 10, TaskBytes);
+        int rowsOfB = Math.Max(1, (int)(wanted / sizeof(float) / operands.K));
         workers.For((operands.N + rowsOfB - 1) / rowsOfB, new Task<TV, TEpilogue>(operands, epilogue, rowsOfB));
     }
 
