@@ -192,7 +192,6 @@ public sealed class WholeModelTests
 
         Assert.Equal(systemAllocations, device.Pool.SystemAllocations);
         Assert.True(managed < 64 * 1024, $"{name}: {managed:N0} bytes");
-        Console.Error.WriteLine($"ALLOC {name} {managed}");
     }
 
     [Fact]
