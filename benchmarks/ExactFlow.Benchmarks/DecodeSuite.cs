@@ -1,7 +1,7 @@
 using ExactFlow.Models;
-using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.MatrixProduct;
+using ExactFlow.Training.Benchmarks;
 
 namespace ExactFlow.Benchmarks;
 
