@@ -14,6 +14,7 @@ public static class Suites
         new("matvec", "decoding: few rows times a weight, against the read bandwidth", MatrixVectorSuite.Run),
         new("decode", "language models, one token at a time: share of the read bandwidth, and time and memory over the length", DecodeSuite.Run),
         new("math", "float32 functions, vectorised, against the framework's", MathSuite.Run),
+        new("operators", "norms, activations, convolutions and the like: bytes they must move, against a copy", OperatorSuite.Run),
         .. BenchmarkSuite.OfProject.Where(suite => suite.Name != "matmul"),
     ];
 }

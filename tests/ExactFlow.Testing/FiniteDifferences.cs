@@ -55,7 +55,10 @@ public static class FiniteDifferences
     {
         double value = inputs[input][coordinate];
         double spread = RootMeanSquare(inputs[input]);
-        double step = 1e-4 * (value != 0 ? Math.Min(Math.Abs(value) + (0.1 * spread), 1e3) : spread > 0 ? spread : 1);
+
+        // A step of the coordinate's own size; of that of its neighbours, but at most 1, where it is smaller; tiny where all are zero, as epsilons are there.
+        double size = spread > 0 ? Math.Max(Math.Abs(value), Math.Min(0.1 * spread, 1)) : 0.01;
+        double step = 1e-4 * size;
         double magnitude = 0;
 
         double At(double offset)

@@ -41,6 +41,9 @@ public sealed record OperatorCase(
     /// <summary>Bytes that the forward pass must move, for benchmarks.</summary>
     public double ForwardBytes { get; init; }
 
+    /// <summary>Bytes that the backward pass must move (inputs and output gradients it needs, gradients it writes), for benchmarks.</summary>
+    public double BackwardBytes { get; init; }
+
     /// <inheritdoc/>
     public override string ToString() => $"{Operator}: {Name}";
 }

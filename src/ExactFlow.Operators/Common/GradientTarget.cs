@@ -34,15 +34,16 @@ internal readonly unsafe struct GradientTarget
         return new GradientTarget(gradient.Floats, accumulate);
     }
 
-    /// <summary>Writes or adds up to a vector of values, the first <paramref name="count"/> lanes, from element <paramref name="position"/> on; nothing when not wanted.</summary>
+    /// <summary>Writes or adds a vector of values from element <paramref name="position"/> on, or its first <paramref name="count"/> lanes; nothing when not wanted.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Write<TV>(TV value, long position, int count)
+    public void Write<TV, TLanes>(TV value, long position, int count)
         where TV : struct, IFloatVector<TV>
+        where TLanes : struct, ILanes
     {
         if (IsWanted)
         {
             float* target = Address + position;
-            RowMath.StoreUpTo(Accumulate ? RowMath.LoadUpTo<TV>(target, count) + value : value, target, count);
+            TLanes.Store(Accumulate ? TLanes.Load<TV>(target, count) + value : value, target, count);
         }
     }
 }

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
 using ExactFlow.Tensors.Simd;
@@ -43,8 +42,6 @@ internal static unsafe class RowSums
         public float* X;
         public float* Partial;
 
-        /// <summary>Four rows at a time, so that the sums are read and written once for four.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
@@ -54,25 +51,12 @@ internal static unsafe class RowSums
             long end = Blocks.End(index);
             for (; row + 4 <= end && (row + 4) * Period <= Count; row += 4)
             {
-                float* x = X + (row * Period);
-                for (int i = 0; i < Period; i += TV.Count)
-                {
-                    int left = Period - i;
-                    TV first = RowMath.LoadUpTo<TV>(x + i, left) + RowMath.LoadUpTo<TV>(x + Period + i, left);
-                    TV second = RowMath.LoadUpTo<TV>(x + (2L * Period) + i, left) + RowMath.LoadUpTo<TV>(x + (3L * Period) + i, left);
-                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(sum + i, left) + (first + second), sum + i, left);
-                }
+                RowMath.AddFourTo<TV>(X + (row * Period), Period, sum, Period);
             }
 
             for (; row < end; row++)
             {
-                float* x = X + (row * Period);
-                int length = (int)Math.Min(Period, Count - (row * Period));
-                for (int i = 0; i < length; i += TV.Count)
-                {
-                    int left = length - i;
-                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(sum + i, left) + RowMath.LoadUpTo<TV>(x + i, left), sum + i, left);
-                }
+                RowMath.AddTo<TV>(X + (row * Period), sum, (int)Math.Min(Period, Count - (row * Period)));
             }
         }
     }
@@ -86,49 +70,27 @@ internal static unsafe class RowSums
         public float* Result;
         public bool Accumulate;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
-            int end = Math.Min(Count, (index + 1) * ColumnsPerIndex);
-            int i = index * ColumnsPerIndex;
-            for (; i + (4 * TV.Count) <= end; i += 4 * TV.Count)
+            int start = index * ColumnsPerIndex;
+            int columns = Math.Min(Count - start, ColumnsPerIndex);
+            float* result = Result + start;
+            if (!Accumulate)
             {
-                TV a = TV.Zero, b = TV.Zero, c = TV.Zero, d = TV.Zero;
-                float* source = Partial + i;
-                for (int block = 0; block < Blocks; block++, source += Stride)
-                {
-                    a += TV.Load(source);
-                    b += TV.Load(source + TV.Count);
-                    c += TV.Load(source + (2 * TV.Count));
-                    d += TV.Load(source + (3 * TV.Count));
-                }
-
-                Write(a, i, TV.Count);
-                Write(b, i + TV.Count, TV.Count);
-                Write(c, i + (2 * TV.Count), TV.Count);
-                Write(d, i + (3 * TV.Count), TV.Count);
+                new Span<float>(result, columns).Clear();
             }
 
-            for (; i < end; i += TV.Count)
+            int block = 0;
+            for (; block + 4 <= Blocks; block += 4)
             {
-                TV sum = TV.Zero;
-                float* source = Partial + i;
-                for (int block = 0; block < Blocks; block++, source += Stride)
-                {
-                    sum += RowMath.LoadUpTo<TV>(source, end - i);
-                }
-
-                Write(sum, i, end - i);
+                RowMath.AddFourTo<TV>(Partial + (block * Stride) + start, Stride, result, columns);
             }
-        }
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private readonly void Write<TV>(TV value, int position, int count)
-            where TV : struct, IFloatVector<TV>
-        {
-            float* target = Result + position;
-            RowMath.StoreUpTo(Accumulate ? RowMath.LoadUpTo<TV>(target, count) + value : value, target, count);
+            for (; block < Blocks; block++)
+            {
+                RowMath.AddTo<TV>(Partial + (block * Stride) + start, result, columns);
+            }
         }
     }
 }

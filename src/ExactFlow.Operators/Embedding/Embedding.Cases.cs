@@ -15,7 +15,7 @@ public sealed class EmbeddingCases : IOperatorCases
         Of("more rows than a block, most unused", [9], 1000, 65),
         Of("no tokens", [0], 10, 4),
         Of("ids of one dimension less", [17], 31, 100),
-        Of("tokens of a 340M model", [1, 2048], 32_000, 1024) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024 },
+        Of("tokens of a 340M model", [1, 2048], 32_000, 1024) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 4.0 * (2048 + 32_000) * 1024 },
     ];
 
     private static OperatorCase Of(string name, Shape ids, int vocabulary, int dimension, int? highestId = null)

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
 using ExactFlow.Tensors.Parallel;
@@ -107,7 +106,6 @@ public static unsafe partial class Embedding
         public float* Gradient;
         public bool Accumulate;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
@@ -122,12 +120,7 @@ public static unsafe partial class Embedding
 
                 for (int i = Ends[id]; i < Ends[id + 1]; i++)
                 {
-                    float* source = OutputGradient + ((long)Sorted[i] * Dimension);
-                    for (int d = 0; d < Dimension; d += TV.Count)
-                    {
-                        int left = Dimension - d;
-                        RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(target + d, left) + RowMath.LoadUpTo<TV>(source + d, left), target + d, left);
-                    }
+                    RowMath.AddTo<TV>(OutputGradient + ((long)Sorted[i] * Dimension), target, Dimension);
                 }
             }
         }

@@ -20,7 +20,7 @@ public sealed class GatedRmsNormCases : IOperatorCases
         Of(placement, "large values", [4, 129], scale: 1e6),
         Of(placement, "values near the root of epsilon", [4, 129], scale: 1e-3),
         Of(placement, "wide gates", [4, 129], gateScale: 30),
-        Of(placement, "per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 25.0 * 2048 * 1024 },
+        Of(placement, "per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 3.0 * 4 * 2048 * 1024, BackwardBytes = 5.0 * 4 * 2048 * 1024, ForwardFlops = 25.0 * 2048 * 1024 },
     ];
 
     private static OperatorCase Of(

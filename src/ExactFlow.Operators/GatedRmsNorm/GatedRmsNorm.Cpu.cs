@@ -41,7 +41,7 @@ public static unsafe partial class GatedRmsNorm
     {
         int dimension = x.Shape[^1];
         FixedBlocks blocks = FixedBlocks.ForSums(x.Shape.RowCount(), dimension);
-        using var scratch = new Scratch(device, ((long)blocks.Count + device.Workers.WorkerCount) * dimension * sizeof(float));
+        using var scratch = new Scratch(device, ((long)blocks.Count + (2L * device.Workers.WorkerCount)) * dimension * sizeof(float));
         float* partial = scratch.Floats;
         Simd.For(
             device.Workers,
@@ -59,7 +59,7 @@ public static unsafe partial class GatedRmsNorm
                 InputGradient = inputGradient,
                 GateGradient = gateGradient,
                 WeightPartial = partial,
-                Sigmoids = partial + ((long)blocks.Count * dimension),
+                Rows = partial + ((long)blocks.Count * dimension),
             });
         if (weightGradient.IsWanted)
         {
@@ -78,34 +78,54 @@ public static unsafe partial class GatedRmsNorm
         public float* Weight;
         public float* Y;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* gate = Gate + (row * Dimension);
-                float* y = Y + (row * Dimension);
-                TV squares = TV.Zero;
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
-                    TV gated = value * SimdMath.Silu(RowMath.LoadUpTo<TV>(gate + i, left));
-                    TV normed = GateFirst ? gated : value;
-                    squares = TV.MultiplyAdd(normed, normed, squares);
-                    RowMath.StoreUpTo(gated * RowMath.LoadUpTo<TV>(Weight + i, left), y + i, left);
-                }
-
-                TV scale = TV.Broadcast(1 / MathF.Sqrt((squares.Sum() / Dimension) + Epsilon));
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(y + i, left) * scale, y + i, left);
-                }
+                RunRow<TV>(row * Dimension);
             }
         }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start)
+            where TV : struct, IFloatVector<TV>
+        {
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                GateStep<TV, WholeVector>(start, i, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                GateStep<TV, FirstLanes>(start, i, Dimension - i);
+            }
+
+            float* normed = GateFirst ? Y + start : X + start;
+            TV scale = TV.Broadcast(1 / MathF.Sqrt((RowMath.SumOfSquares<TV>(normed, Dimension) / Dimension) + Epsilon));
+            for (i = 0; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                ScaleStep<TV, WholeVector>(start, i, scale, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                ScaleStep<TV, FirstLanes>(start, i, scale, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void GateStep<TV, TLanes>(long start, int i, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+            => TLanes.Store(TLanes.Load<TV>(X + start + i, count) * SimdMath.Silu(TLanes.Load<TV>(Gate + start + i, count)), Y + start + i, count);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void ScaleStep<TV, TLanes>(long start, int i, TV scale, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+            => TLanes.Store(TLanes.Load<TV>(Y + start + i, count) * scale * TLanes.Load<TV>(Weight + i, count), Y + start + i, count);
     }
 
     private struct BackwardBody : IVectorBody
@@ -121,57 +141,127 @@ public static unsafe partial class GatedRmsNorm
         public GradientTarget InputGradient;
         public GradientTarget GateGradient;
         public float* WeightPartial;
-        public float* Sigmoids;
+        public float* Rows;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             float* weightSum = WeightPartial + ((long)index * Dimension);
-            float* sigmoids = Sigmoids + ((long)worker * Dimension);
+            float* sigmoids = Rows + (2L * worker * Dimension);
+            float* gated = sigmoids + Dimension;
             new Span<float>(weightSum, Dimension).Clear();
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* gate = Gate + (row * Dimension);
-                float* dy = OutputGradient + (row * Dimension);
-                TV squares = TV.Zero;
-                TV dot = TV.Zero;
-                for (int i = 0; i < Dimension; i += TV.Count)
+                long start = row * Dimension;
+                ApplyGate<TV>(start, sigmoids, gated);
+                float* normed = GateFirst ? gated : X + start;
+                float inverse = 1 / MathF.Sqrt((RowMath.SumOfSquares<TV>(normed, Dimension) / Dimension) + Epsilon);
+                float along = RowMath.WeightedDot<TV>(Weight, OutputGradient + start, gated, Dimension) * inverse * inverse / Dimension;
+                if (GateFirst)
                 {
-                    int left = Dimension - i;
-                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
-                    TV gateValue = RowMath.LoadUpTo<TV>(gate + i, left);
-                    TV sigmoid = SimdMath.Sigmoid(gateValue);
-                    RowMath.StoreUpTo(sigmoid, sigmoids + i, left);
-                    TV gated = value * gateValue * sigmoid;
-                    TV normed = GateFirst ? gated : value;
-                    squares = TV.MultiplyAdd(normed, normed, squares);
-                    dot = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Weight + i, left), gated, dot);
+                    WriteGateFirst<TV>(start, sigmoids, gated, weightSum, inverse, along);
                 }
-
-                float inverse = 1 / MathF.Sqrt((squares.Sum() / Dimension) + Epsilon);
-                TV scale = TV.Broadcast(inverse);
-                TV along = TV.Broadcast(dot.Sum() * inverse * inverse / Dimension);
-                for (int i = 0; i < Dimension; i += TV.Count)
+                else
                 {
-                    int left = Dimension - i;
-                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
-                    TV gateValue = RowMath.LoadUpTo<TV>(gate + i, left);
-                    TV sigmoid = RowMath.LoadUpTo<TV>(sigmoids + i, left);
-                    TV silu = gateValue * sigmoid;
-                    TV slope = Elementwise.SiluSlope(gateValue, sigmoid);
-                    TV gradient = RowMath.LoadUpTo<TV>(dy + i, left);
-                    TV weighted = gradient * RowMath.LoadUpTo<TV>(Weight + i, left);
-                    TV gated = value * silu;
-                    RowMath.StoreUpTo(TV.MultiplyAdd(gradient * scale, gated, RowMath.LoadUpTo<TV>(weightSum + i, left)), weightSum + i, left);
-
-                    // What was normed is x SiLU(gate) or x alone, and its gradient goes on to x and, in the first case, to the gate.
-                    TV normed = scale * (GateFirst ? TV.NegatedMultiplyAdd(gated, along, weighted) : TV.NegatedMultiplyAdd(value, along, weighted * silu));
-                    InputGradient.Write(GateFirst ? normed * silu : normed, (row * Dimension) + i, left);
-                    GateGradient.Write(value * slope * (GateFirst ? normed : weighted * scale), (row * Dimension) + i, left);
+                    WriteGateLast<TV>(start, sigmoids, gated, weightSum, inverse, along);
                 }
             }
+        }
+
+        /// <summary>sigmoid(gate) and x SiLU(gate) of a row, kept in the first-level cache for the next pass.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void ApplyGate<TV>(long start, float* sigmoids, float* gated)
+            where TV : struct, IFloatVector<TV>
+        {
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                GateStep<TV, WholeVector>(start, i, sigmoids, gated, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                GateStep<TV, FirstLanes>(start, i, sigmoids, gated, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void GateStep<TV, TLanes>(long start, int i, float* sigmoids, float* gated, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV gate = TLanes.Load<TV>(Gate + start + i, count);
+            TV sigmoid = SimdMath.Sigmoid(gate);
+            TLanes.Store(sigmoid, sigmoids + i, count);
+            TLanes.Store(TLanes.Load<TV>(X + start + i, count) * (gate * sigmoid), gated + i, count);
+        }
+
+        /// <summary>What was normed is x SiLU(gate), and its gradient goes on to both.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void WriteGateFirst<TV>(long start, float* sigmoids, float* gated, float* weightSum, float inverse, float along)
+            where TV : struct, IFloatVector<TV>
+        {
+            TV scale = TV.Broadcast(inverse);
+            TV parallel = TV.Broadcast(along);
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                GateFirstStep<TV, WholeVector>(start, i, sigmoids, gated, weightSum, scale, parallel, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                GateFirstStep<TV, FirstLanes>(start, i, sigmoids, gated, weightSum, scale, parallel, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void GateFirstStep<TV, TLanes>(long start, int i, float* sigmoids, float* gated, float* weightSum, TV scale, TV along, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV product = TLanes.Load<TV>(gated + i, count);
+            TV dy = TLanes.Load<TV>(OutputGradient + start + i, count);
+            TLanes.Store(TV.MultiplyAdd(dy * scale, product, TLanes.Load<TV>(weightSum + i, count)), weightSum + i, count);
+            TV normed = scale * TV.NegatedMultiplyAdd(product, along, dy * TLanes.Load<TV>(Weight + i, count));
+            TV gate = TLanes.Load<TV>(Gate + start + i, count);
+            TV sigmoid = TLanes.Load<TV>(sigmoids + i, count);
+            InputGradient.Write<TV, TLanes>(normed * (gate * sigmoid), start + i, count);
+            GateGradient.Write<TV, TLanes>(normed * TLanes.Load<TV>(X + start + i, count) * Elementwise.SiluSlope(gate, sigmoid), start + i, count);
+        }
+
+        /// <summary>What was normed is x alone.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void WriteGateLast<TV>(long start, float* sigmoids, float* gated, float* weightSum, float inverse, float along)
+            where TV : struct, IFloatVector<TV>
+        {
+            TV scale = TV.Broadcast(inverse);
+            TV parallel = TV.Broadcast(along);
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                GateLastStep<TV, WholeVector>(start, i, sigmoids, gated, weightSum, scale, parallel, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                GateLastStep<TV, FirstLanes>(start, i, sigmoids, gated, weightSum, scale, parallel, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void GateLastStep<TV, TLanes>(long start, int i, float* sigmoids, float* gated, float* weightSum, TV scale, TV along, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV dy = TLanes.Load<TV>(OutputGradient + start + i, count);
+            TLanes.Store(TV.MultiplyAdd(dy * scale, TLanes.Load<TV>(gated + i, count), TLanes.Load<TV>(weightSum + i, count)), weightSum + i, count);
+            TV weighted = dy * TLanes.Load<TV>(Weight + i, count);
+            TV x = TLanes.Load<TV>(X + start + i, count);
+            TV gate = TLanes.Load<TV>(Gate + start + i, count);
+            TV sigmoid = TLanes.Load<TV>(sigmoids + i, count);
+            InputGradient.Write<TV, TLanes>(scale * TV.NegatedMultiplyAdd(x, along, weighted * (gate * sigmoid)), start + i, count);
+            GateGradient.Write<TV, TLanes>(weighted * scale * x * Elementwise.SiluSlope(gate, sigmoid), start + i, count);
         }
     }
 }

@@ -112,8 +112,8 @@ public static unsafe partial class HeadSkip
                 int lanes = Math.Min(TV.Count, Dim - i);
                 TV gradient = TV.LoadPartial(Gradient + start + i, lanes);
                 sum = TV.MultiplyAdd(gradient, TV.LoadPartial(X + start + i, lanes), sum);
-                OutputGradient.Write(gradient, start + i, lanes);
-                InputGradient.Write(weight * gradient, start + i, lanes);
+                OutputGradient.Write<TV, FirstLanes>(gradient, start + i, lanes);
+                InputGradient.Write<TV, FirstLanes>(weight * gradient, start + i, lanes);
             }
 
             return sum.Sum();

@@ -39,22 +39,37 @@ public static unsafe partial class L2Norm
         public float* X;
         public float* Y;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* y = Y + (row * Dimension);
-                TV scale = TV.Broadcast(1 / MathF.Sqrt(RowMath.SumOfSquares<TV>(x, Dimension) + Epsilon));
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(x + i, left) * scale, y + i, left);
-                }
+                RunRow<TV>(row * Dimension);
             }
         }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start)
+            where TV : struct, IFloatVector<TV>
+        {
+            TV scale = TV.Broadcast(1 / MathF.Sqrt(RowMath.SumOfSquares<TV>(X + start, Dimension) + Epsilon));
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                Step<TV, WholeVector>(start + i, scale, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                Step<TV, FirstLanes>(start + i, scale, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long position, TV scale, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+            => TLanes.Store(TLanes.Load<TV>(X + position, count) * scale, Y + position, count);
     }
 
     private struct BackwardBody : IVectorBody
@@ -66,24 +81,41 @@ public static unsafe partial class L2Norm
         public float* OutputGradient;
         public GradientTarget InputGradient;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* dy = OutputGradient + (row * Dimension);
-                float inverse = 1 / MathF.Sqrt(RowMath.SumOfSquares<TV>(x, Dimension) + Epsilon);
-                TV scale = TV.Broadcast(inverse);
-                TV along = TV.Broadcast(RowMath.Dot<TV>(x, dy, Dimension) * inverse * inverse);
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    TV across = TV.NegatedMultiplyAdd(RowMath.LoadUpTo<TV>(x + i, left), along, RowMath.LoadUpTo<TV>(dy + i, left));
-                    InputGradient.Write(scale * across, (row * Dimension) + i, left);
-                }
+                RunRow<TV>(row * Dimension);
             }
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start)
+            where TV : struct, IFloatVector<TV>
+        {
+            float inverse = 1 / MathF.Sqrt(RowMath.SumOfSquares<TV>(X + start, Dimension) + Epsilon);
+            TV scale = TV.Broadcast(inverse);
+            TV along = TV.Broadcast(RowMath.Dot<TV>(X + start, OutputGradient + start, Dimension) * inverse * inverse);
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                Step<TV, WholeVector>(start + i, scale, along, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                Step<TV, FirstLanes>(start + i, scale, along, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long position, TV scale, TV along, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV across = TV.NegatedMultiplyAdd(TLanes.Load<TV>(X + position, count), along, TLanes.Load<TV>(OutputGradient + position, count));
+            InputGradient.Write<TV, TLanes>(scale * across, position, count);
         }
     }
 }

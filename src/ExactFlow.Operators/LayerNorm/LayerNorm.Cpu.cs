@@ -56,27 +56,11 @@ public static unsafe partial class LayerNorm
     }
 
     /// <summary>Two passes over a row in the first-level cache: the difference of mean square and squared mean would cancel.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static (float Mean, float Inverse) Moments<TV>(float* x, int dimension, float epsilon)
         where TV : struct, IFloatVector<TV>
     {
         float mean = RowMath.Sum<TV>(x, dimension) / dimension;
-        TV center = TV.Broadcast(mean);
-        TV squares = TV.Zero;
-        int i = 0;
-        for (; i + TV.Count <= dimension; i += TV.Count)
-        {
-            TV difference = TV.Load(x + i) - center;
-            squares = TV.MultiplyAdd(difference, difference, squares);
-        }
-
-        float sum = squares.Sum();
-        for (; i < dimension; i++)
-        {
-            sum += (x[i] - mean) * (x[i] - mean);
-        }
-
-        return (mean, 1 / MathF.Sqrt((sum / dimension) + epsilon));
+        return (mean, 1 / MathF.Sqrt((RowMath.SumOfSquaredDifferences<TV>(x, mean, dimension) / dimension) + epsilon));
     }
 
     private struct ForwardBody : IVectorBody
@@ -89,25 +73,41 @@ public static unsafe partial class LayerNorm
         public float* Bias;
         public float* Y;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* y = Y + (row * Dimension);
-                (float mean, float inverse) = Moments<TV>(x, Dimension, Epsilon);
-                TV center = TV.Broadcast(mean);
-                TV scale = TV.Broadcast(inverse);
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    TV normal = (RowMath.LoadUpTo<TV>(x + i, left) - center) * scale;
-                    TV value = TV.MultiplyAdd(normal, RowMath.LoadUpTo<TV>(Weight + i, left), RowMath.LoadUpTo<TV>(Bias + i, left));
-                    RowMath.StoreUpTo(value, y + i, left);
-                }
+                RunRow<TV>(row * Dimension);
             }
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start)
+            where TV : struct, IFloatVector<TV>
+        {
+            (float mean, float inverse) = Moments<TV>(X + start, Dimension, Epsilon);
+            TV center = TV.Broadcast(mean);
+            TV scale = TV.Broadcast(inverse);
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                Step<TV, WholeVector>(start, i, center, scale, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                Step<TV, FirstLanes>(start, i, center, scale, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long start, int i, TV center, TV scale, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV normal = (TLanes.Load<TV>(X + start + i, count) - center) * scale;
+            TLanes.Store(TV.MultiplyAdd(normal, TLanes.Load<TV>(Weight + i, count), TLanes.Load<TV>(Bias + i, count)), Y + start + i, count);
         }
     }
 
@@ -122,7 +122,6 @@ public static unsafe partial class LayerNorm
         public GradientTarget InputGradient;
         public float* Partial;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
@@ -131,37 +130,75 @@ public static unsafe partial class LayerNorm
             new Span<float>(weightSum, 2 * Dimension).Clear();
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* dy = OutputGradient + (row * Dimension);
-                (float mean, float inverse) = Moments<TV>(x, Dimension, Epsilon);
-                TV center = TV.Broadcast(mean);
-                TV scale = TV.Broadcast(inverse);
-                TV sum = TV.Zero;
-                TV dot = TV.Zero;
-                for (int i = 0; i < Dimension; i += TV.Count)
+                long start = row * Dimension;
+                (float mean, float inverse) = Moments<TV>(X + start, Dimension, Epsilon);
+                AddToSums<TV>(start, weightSum, biasSum, mean, inverse);
+                if (InputGradient.IsWanted)
                 {
-                    // Lanes past the end hold -mean as value but zeros as gradient, which is what they are multiplied with.
-                    int left = Dimension - i;
-                    TV normal = (RowMath.LoadUpTo<TV>(x + i, left) - center) * scale;
-                    TV gradient = RowMath.LoadUpTo<TV>(dy + i, left);
-                    RowMath.StoreUpTo(TV.MultiplyAdd(gradient, normal, RowMath.LoadUpTo<TV>(weightSum + i, left)), weightSum + i, left);
-                    RowMath.StoreUpTo(gradient + RowMath.LoadUpTo<TV>(biasSum + i, left), biasSum + i, left);
-                    TV weighted = gradient * RowMath.LoadUpTo<TV>(Weight + i, left);
-                    sum += weighted;
-                    dot = TV.MultiplyAdd(weighted, normal, dot);
-                }
-
-                TV meanGradient = TV.Broadcast(sum.Sum() / Dimension);
-                TV along = TV.Broadcast(dot.Sum() / Dimension);
-                for (int i = 0; InputGradient.IsWanted && i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    TV normal = (RowMath.LoadUpTo<TV>(x + i, left) - center) * scale;
-                    TV weighted = RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Weight + i, left);
-                    TV across = TV.NegatedMultiplyAdd(normal, along, weighted - meanGradient);
-                    InputGradient.Write(scale * across, (row * Dimension) + i, left);
+                    WriteInputGradient<TV>(start, mean, inverse);
                 }
             }
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void AddToSums<TV>(long start, float* weightSum, float* biasSum, float mean, float inverse)
+            where TV : struct, IFloatVector<TV>
+        {
+            TV center = TV.Broadcast(mean);
+            TV scale = TV.Broadcast(inverse);
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                SumStep<TV, WholeVector>(start, i, weightSum, biasSum, center, scale, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                SumStep<TV, FirstLanes>(start, i, weightSum, biasSum, center, scale, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void SumStep<TV, TLanes>(long start, int i, float* weightSum, float* biasSum, TV center, TV scale, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV normal = (TLanes.Load<TV>(X + start + i, count) - center) * scale;
+            TV dy = TLanes.Load<TV>(OutputGradient + start + i, count);
+            TLanes.Store(TV.MultiplyAdd(dy, normal, TLanes.Load<TV>(weightSum + i, count)), weightSum + i, count);
+            TLanes.Store(dy + TLanes.Load<TV>(biasSum + i, count), biasSum + i, count);
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void WriteInputGradient<TV>(long start, float mean, float inverse)
+            where TV : struct, IFloatVector<TV>
+        {
+            float sum = RowMath.Dot<TV>(Weight, OutputGradient + start, Dimension);
+            float dot = RowMath.WeightedDotOfDifferences<TV>(Weight, OutputGradient + start, X + start, mean, Dimension);
+            TV center = TV.Broadcast(mean);
+            TV scale = TV.Broadcast(inverse);
+            TV meanGradient = TV.Broadcast(sum / Dimension);
+            TV along = TV.Broadcast(dot * inverse * inverse / Dimension);
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                GradientStep<TV, WholeVector>(start, i, center, scale, meanGradient, along, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                GradientStep<TV, FirstLanes>(start, i, center, scale, meanGradient, along, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void GradientStep<TV, TLanes>(long start, int i, TV center, TV scale, TV meanGradient, TV along, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV difference = TLanes.Load<TV>(X + start + i, count) - center;
+            TV weighted = TLanes.Load<TV>(OutputGradient + start + i, count) * TLanes.Load<TV>(Weight + i, count);
+            InputGradient.Write<TV, TLanes>(scale * TV.NegatedMultiplyAdd(difference, along, weighted - meanGradient), start + i, count);
         }
     }
 }

@@ -89,22 +89,38 @@ public static unsafe partial class LogDecay
         public float* Biases;
         public float* Y;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* a = A + (row * Period);
-                float* y = Y + (row * Period);
-                int length = (int)Math.Min(Period, Count - (row * Period));
-                for (int i = 0; i < length; i += TV.Count)
-                {
-                    int left = length - i;
-                    TV x = RowMath.LoadUpTo<TV>(a + i, left) + RowMath.LoadUpTo<TV>(Biases + i, left);
-                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(Rates + i, left) * SimdMath.Softplus(x), y + i, left);
-                }
+                RunRow<TV>(row * Period, (int)Math.Min(Period, Count - (row * Period)));
             }
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start, int length)
+            where TV : struct, IFloatVector<TV>
+        {
+            int i = 0;
+            for (; i + TV.Count <= length; i += TV.Count)
+            {
+                Step<TV, WholeVector>(start, i, TV.Count);
+            }
+
+            if (i < length)
+            {
+                Step<TV, FirstLanes>(start, i, length - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long start, int i, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV x = TLanes.Load<TV>(A + start + i, count) + TLanes.Load<TV>(Biases + i, count);
+            TLanes.Store(TLanes.Load<TV>(Rates + i, count) * SimdMath.Softplus(x), Y + start + i, count);
         }
     }
 
@@ -120,29 +136,44 @@ public static unsafe partial class LogDecay
         public GradientTarget InputGradient;
         public float* Partial;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             float* rateSum = Partial + (2L * index * Period);
-            float* biasSum = rateSum + Period;
             new Span<float>(rateSum, 2 * Period).Clear();
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* a = A + (row * Period);
-                float* dy = OutputGradient + (row * Period);
-                int length = (int)Math.Min(Period, Count - (row * Period));
-                for (int i = 0; i < length; i += TV.Count)
-                {
-                    int left = length - i;
-                    TV x = RowMath.LoadUpTo<TV>(a + i, left) + RowMath.LoadUpTo<TV>(Biases + i, left);
-                    TV rated = RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Rates + i, left);
-                    TV gradient = rated * SimdMath.Sigmoid(x);
-                    RowMath.StoreUpTo(TV.MultiplyAdd(rated, SimdMath.Softplus(x), RowMath.LoadUpTo<TV>(rateSum + i, left)), rateSum + i, left);
-                    RowMath.StoreUpTo(gradient + RowMath.LoadUpTo<TV>(biasSum + i, left), biasSum + i, left);
-                    InputGradient.Write(gradient, (row * Period) + i, left);
-                }
+                RunRow<TV>(row * Period, (int)Math.Min(Period, Count - (row * Period)), rateSum, rateSum + Period);
             }
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start, int length, float* rateSum, float* biasSum)
+            where TV : struct, IFloatVector<TV>
+        {
+            int i = 0;
+            for (; i + TV.Count <= length; i += TV.Count)
+            {
+                Step<TV, WholeVector>(start, i, rateSum, biasSum, TV.Count);
+            }
+
+            if (i < length)
+            {
+                Step<TV, FirstLanes>(start, i, rateSum, biasSum, length - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long start, int i, float* rateSum, float* biasSum, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV x = TLanes.Load<TV>(A + start + i, count) + TLanes.Load<TV>(Biases + i, count);
+            TV rated = TLanes.Load<TV>(OutputGradient + start + i, count) * TLanes.Load<TV>(Rates + i, count);
+            TV gradient = rated * SimdMath.Sigmoid(x);
+            TLanes.Store(TV.MultiplyAdd(rated, SimdMath.Softplus(x), TLanes.Load<TV>(rateSum + i, count)), rateSum + i, count);
+            TLanes.Store(gradient + TLanes.Load<TV>(biasSum + i, count), biasSum + i, count);
+            InputGradient.Write<TV, TLanes>(gradient, start + i, count);
         }
     }
 }

@@ -19,8 +19,8 @@ public sealed class RmsNormCases : IOperatorCases
         Of("large values", [4, 129], scale: 1e6),
         Of("values near the root of epsilon", [4, 129], scale: 1e-3),
         Of("without epsilon", [4, 31], epsilon: 0),
-        Of("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
-        Of("per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
+        Of("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
+        Of("per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
     ];
 
     private static OperatorCase Of(string name, Shape shape, CaseValues values = CaseValues.Normal, double scale = 1, float epsilon = 1e-6f)

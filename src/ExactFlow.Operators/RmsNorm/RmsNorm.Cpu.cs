@@ -52,23 +52,37 @@ public static unsafe partial class RmsNorm
         public float* Weight;
         public float* Y;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* y = Y + (row * Dimension);
-                float inverse = 1 / MathF.Sqrt((RowMath.SumOfSquares<TV>(x, Dimension) / Dimension) + Epsilon);
-                TV scale = TV.Broadcast(inverse);
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(x + i, left) * scale * RowMath.LoadUpTo<TV>(Weight + i, left), y + i, left);
-                }
+                RunRow<TV>(row * Dimension);
             }
         }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start)
+            where TV : struct, IFloatVector<TV>
+        {
+            TV scale = TV.Broadcast(1 / MathF.Sqrt((RowMath.SumOfSquares<TV>(X + start, Dimension) / Dimension) + Epsilon));
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                Step<TV, WholeVector>(start, i, scale, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                Step<TV, FirstLanes>(start, i, scale, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long start, int i, TV scale, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+            => TLanes.Store(TLanes.Load<TV>(X + start + i, count) * scale * TLanes.Load<TV>(Weight + i, count), Y + start + i, count);
     }
 
     private struct BackwardBody : IVectorBody
@@ -82,7 +96,6 @@ public static unsafe partial class RmsNorm
         public GradientTarget InputGradient;
         public float* WeightPartial;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
@@ -90,31 +103,40 @@ public static unsafe partial class RmsNorm
             new Span<float>(weightSum, Dimension).Clear();
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* x = X + (row * Dimension);
-                float* dy = OutputGradient + (row * Dimension);
-                TV squares = TV.Zero;
-                TV dot = TV.Zero;
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    TV value = RowMath.LoadUpTo<TV>(x + i, left);
-                    squares = TV.MultiplyAdd(value, value, squares);
-                    dot = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(dy + i, left) * RowMath.LoadUpTo<TV>(Weight + i, left), value, dot);
-                }
-
-                float inverse = 1 / MathF.Sqrt((squares.Sum() / Dimension) + Epsilon);
-                TV scale = TV.Broadcast(inverse);
-                TV along = TV.Broadcast(dot.Sum() * inverse * inverse / Dimension);
-                for (int i = 0; i < Dimension; i += TV.Count)
-                {
-                    int left = Dimension - i;
-                    TV normal = RowMath.LoadUpTo<TV>(x + i, left);
-                    TV gradient = RowMath.LoadUpTo<TV>(dy + i, left);
-                    RowMath.StoreUpTo(TV.MultiplyAdd(gradient * scale, normal, RowMath.LoadUpTo<TV>(weightSum + i, left)), weightSum + i, left);
-                    TV across = TV.NegatedMultiplyAdd(normal, along, gradient * RowMath.LoadUpTo<TV>(Weight + i, left));
-                    InputGradient.Write(scale * across, (row * Dimension) + i, left);
-                }
+                RunRow<TV>(row * Dimension, weightSum);
             }
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        private readonly void RunRow<TV>(long start, float* weightSum)
+            where TV : struct, IFloatVector<TV>
+        {
+            float inverse = 1 / MathF.Sqrt((RowMath.SumOfSquares<TV>(X + start, Dimension) / Dimension) + Epsilon);
+            float dot = RowMath.WeightedDot<TV>(Weight, OutputGradient + start, X + start, Dimension);
+            TV scale = TV.Broadcast(inverse);
+            TV along = TV.Broadcast(dot * inverse * inverse / Dimension);
+            int i = 0;
+            for (; i + TV.Count <= Dimension; i += TV.Count)
+            {
+                Step<TV, WholeVector>(start, i, weightSum, scale, along, TV.Count);
+            }
+
+            if (i < Dimension)
+            {
+                Step<TV, FirstLanes>(start, i, weightSum, scale, along, Dimension - i);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long start, int i, float* weightSum, TV scale, TV along, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV x = TLanes.Load<TV>(X + start + i, count);
+            TV dy = TLanes.Load<TV>(OutputGradient + start + i, count);
+            TLanes.Store(TV.MultiplyAdd(dy * scale, x, TLanes.Load<TV>(weightSum + i, count)), weightSum + i, count);
+            TV across = TV.NegatedMultiplyAdd(x, along, dy * TLanes.Load<TV>(Weight + i, count));
+            InputGradient.Write<TV, TLanes>(scale * across, start + i, count);
         }
     }
 }

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Memory;
 using ExactFlow.Tensors.Simd;
@@ -161,125 +160,6 @@ public static unsafe partial class ShortConvolution
         }
     }
 
-    /// <summary>The work divided by batch row, time and channels, depending on shapes only.</summary>
-    private struct Tiles
-    {
-        public int* Offsets;
-        public int DocumentCount;
-        public int Time;
-        public int Channels;
-        public int Width;
-        public int TokensPerTile;
-        public int TilesPerRow;
-
-        /// <summary>Tiles of one block of channels.</summary>
-        public int PerChannelBlock;
-
-        /// <summary>All tiles.</summary>
-        public int Count;
-
-        public static Tiles Of(Tensor x, SequenceOffsets? offsets, int width, int tokensPerTile)
-        {
-            int perRow = (x.Shape[1] + tokensPerTile - 1) / tokensPerTile;
-            return new Tiles
-            {
-                DocumentCount = offsets?.Count ?? 0,
-                Time = x.Shape[1],
-                Channels = x.Shape[2],
-                Width = width,
-                TokensPerTile = tokensPerTile,
-                TilesPerRow = perRow,
-                PerChannelBlock = x.Shape[0] * perRow,
-                Count = x.Shape[0] * perRow * ((x.Shape[2] + ChannelBlock - 1) / ChannelBlock),
-            };
-        }
-
-        public readonly ReadOnlySpan<int> Documents(SequenceOffsets? offsets) => offsets is null ? default : offsets.Span;
-
-        /// <summary>Batch row, first and last token, and first channel and channel count of a tile.</summary>
-        public readonly Tile this[int index]
-        {
-            get
-            {
-                int block = index / PerChannelBlock;
-                int tile = index % PerChannelBlock;
-                int start = tile % TilesPerRow * TokensPerTile;
-                return new Tile
-                {
-                    Number = tile,
-                    Row = tile / TilesPerRow,
-                    Start = start,
-                    End = Math.Min(Time, start + TokensPerTile),
-                    Channel = block * ChannelBlock,
-                    ChannelCount = Math.Min(ChannelBlock, Channels - (block * ChannelBlock)),
-                };
-            }
-        }
-
-        /// <summary>The sequence that holds a token: its number (which state it carries), first token and one past its last.</summary>
-        public readonly (int Number, int Start, int End) SequenceAt(int row, int token)
-        {
-            if (Offsets == null)
-            {
-                return (row, 0, Time);
-            }
-
-            // The last document that starts at or before the token; empty documents at the same place come before it.
-            int low = 0;
-            int high = DocumentCount - 1;
-            while (low < high)
-            {
-                int middle = (low + high + 1) / 2;
-                if (Offsets[middle] <= token)
-                {
-                    low = middle;
-                }
-                else
-                {
-                    high = middle - 1;
-                }
-            }
-
-            return (low, Offsets[low], Offsets[low + 1]);
-        }
-    }
-
-    private struct Tile
-    {
-        public int Number;
-        public int Row;
-        public int Start;
-        public int End;
-        public int Channel;
-        public int ChannelCount;
-    }
-
-    /// <summary>Where the inputs of one output row lie: the first <see cref="Early"/> taps in the history of the sequence, the others in x.</summary>
-    private struct Window
-    {
-        public float* History;
-        public long HistoryStride;
-        public int Early;
-        public float* Inputs;
-        public long Stride;
-
-        public readonly float* this[int tap] => tap < Early ? History + (tap * HistoryStride) : Inputs + (tap * Stride);
-    }
-
-    /// <summary>bias + sum over taps, in order, for the channels of one vector.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static TV PreActivation<TV>(in Window window, float* taps, float* bias, int channels, int width, int channel, int left)
-        where TV : struct, IFloatVector<TV>
-    {
-        TV sum = RowMath.LoadUpTo<TV>(bias + channel, left);
-        for (int tap = 0; tap < width; tap++)
-        {
-            sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(taps + ((long)tap * channels) + channel, left), RowMath.LoadUpTo<TV>(window[tap] + channel, left), sum);
-        }
-
-        return sum;
-    }
-
     private struct ForwardBody : IVectorBody
     {
         public Tiles Tiles;
@@ -313,52 +193,12 @@ public static unsafe partial class ShortConvolution
                         Stride = channels,
                     };
                     float* y = Y + ((firstToken + token) * channels) + tile.Channel;
-                    if (Tiles.Width == 4)
+                    Rows.PreActivation<TV>(window, Tiles.Width, Taps + tile.Channel, channels, Bias + tile.Channel, y, tile.ChannelCount);
+                    if (Silu)
                     {
-                        RunRowOfFour<TV>(window, tile, y);
-                    }
-                    else
-                    {
-                        RunRow<TV>(window, tile, y);
+                        Rows.Silu<TV>(y, tile.ChannelCount);
                     }
                 }
-            }
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly void RunRow<TV>(in Window window, in Tile tile, float* y)
-            where TV : struct, IFloatVector<TV>
-        {
-            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
-            {
-                int left = tile.ChannelCount - i;
-                TV sum = PreActivation<TV>(window, Taps + tile.Channel, Bias + tile.Channel, Tiles.Channels, Tiles.Width, i, left);
-                RowMath.StoreUpTo(Silu ? SimdMath.Silu(sum) : sum, y + i, left);
-            }
-        }
-
-        /// <summary>The same sums in the same order, with the four rows and filters in registers.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly void RunRowOfFour<TV>(in Window window, in Tile tile, float* y)
-            where TV : struct, IFloatVector<TV>
-        {
-            float* bias = Bias + tile.Channel;
-            float* w0 = Taps + tile.Channel;
-            float* w1 = w0 + Tiles.Channels;
-            float* w2 = w1 + Tiles.Channels;
-            float* w3 = w2 + Tiles.Channels;
-            float* x0 = window[0];
-            float* x1 = window[1];
-            float* x2 = window[2];
-            float* x3 = window[3];
-            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
-            {
-                int left = tile.ChannelCount - i;
-                TV sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w0 + i, left), RowMath.LoadUpTo<TV>(x0 + i, left), RowMath.LoadUpTo<TV>(bias + i, left));
-                sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w1 + i, left), RowMath.LoadUpTo<TV>(x1 + i, left), sum);
-                sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w2 + i, left), RowMath.LoadUpTo<TV>(x2 + i, left), sum);
-                sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(w3 + i, left), RowMath.LoadUpTo<TV>(x3 + i, left), sum);
-                RowMath.StoreUpTo(Silu ? SimdMath.Silu(sum) : sum, y + i, left);
             }
         }
     }
@@ -404,91 +244,84 @@ public static unsafe partial class ShortConvolution
             where TV : struct, IFloatVector<TV>
         {
             int before = Tiles.Width - 1;
+            int channels = Tiles.Channels;
             for (int token = first; token < last + before; token++)
             {
+                float* gradient = ring + ((long)(token % Tiles.Width) * ChannelBlock);
                 if (token < end)
                 {
-                    long position = ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
+                    long position = ((((long)tile.Row * Tiles.Time) + token) * channels) + tile.Channel;
                     var window = new Window
                     {
                         History = Zeros,
                         Early = Math.Max(0, before - (token - start)),
-                        Inputs = X + position - ((long)before * Tiles.Channels),
-                        Stride = Tiles.Channels,
+                        Inputs = X + position - ((long)before * channels),
+                        Stride = channels,
                     };
-                    float* destination = ring + ((long)(token % Tiles.Width) * ChannelBlock);
-                    PreActivationGradient<TV>(tile, window, OutputGradient + position, destination);
+                    WritePreActivationGradient<TV>(tile, window, OutputGradient + position, gradient);
                     if (token < last)
                     {
-                        AddToSums<TV>(tile, window, destination, sums);
+                        Rows.AddToSums<TV>(window, Tiles.Width, gradient, sums, channels, tile.ChannelCount);
                     }
+                }
+                else
+                {
+                    new Span<float>(gradient, tile.ChannelCount).Clear();
                 }
 
                 if (token - before >= first && InputGradient.IsWanted)
                 {
-                    WriteInputGradient<TV>(tile, token - before, end, ring);
+                    WriteInputGradient<TV>(tile, token - before, ring);
                 }
             }
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly void PreActivationGradient<TV>(in Tile tile, in Window window, float* outputGradient, float* destination)
+        private readonly void WritePreActivationGradient<TV>(in Tile tile, in Window window, float* outputGradient, float* destination)
             where TV : struct, IFloatVector<TV>
         {
-            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
+            if (Silu)
             {
-                int left = tile.ChannelCount - i;
-                TV gradient = RowMath.LoadUpTo<TV>(outputGradient + i, left);
-                if (Silu)
-                {
-                    TV sum = PreActivation<TV>(window, Taps + tile.Channel, Bias + tile.Channel, Tiles.Channels, Tiles.Width, i, left);
-                    gradient *= Elementwise.SiluSlope(sum, SimdMath.Sigmoid(sum));
-                }
-
-                RowMath.StoreUpTo(gradient, destination + i, left);
+                Rows.PreActivation<TV>(window, Tiles.Width, Taps + tile.Channel, Tiles.Channels, Bias + tile.Channel, destination, tile.ChannelCount);
+                Rows.SiluGradient<TV>(outputGradient, destination, tile.ChannelCount);
+            }
+            else
+            {
+                new ReadOnlySpan<float>(outputGradient, tile.ChannelCount).CopyTo(new Span<float>(destination, tile.ChannelCount));
             }
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly void AddToSums<TV>(in Tile tile, in Window window, float* gradient, float* sums)
+        /// <summary>The convolution backwards in time: tap width - 1 meets the gradient of the token itself, tap 0 that of the last token it reached.</summary>
+        private readonly void WriteInputGradient<TV>(in Tile tile, int token, float* ring)
             where TV : struct, IFloatVector<TV>
         {
-            for (int tap = 0; tap < Tiles.Width; tap++, sums += Tiles.Channels)
+            float* target = InputGradient.Address + ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
+            float* taps = Taps + tile.Channel;
+            int width = Tiles.Width;
+            float* summand = InputGradient.Accumulate ? target : Zeros;
+            if (width == 4)
             {
-                float* inputs = window[tap];
-                for (int i = 0; i < tile.ChannelCount; i += TV.Count)
-                {
-                    int left = tile.ChannelCount - i;
-                    TV product = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(gradient + i, left), RowMath.LoadUpTo<TV>(inputs + i, left), RowMath.LoadUpTo<TV>(sums + i, left));
-                    RowMath.StoreUpTo(product, sums + i, left);
-                }
+                Rows.FourTaps<TV>(
+                    ring + ((token + 3) % 4 * ChannelBlock),
+                    ring + ((token + 2) % 4 * ChannelBlock),
+                    ring + ((token + 1) % 4 * ChannelBlock),
+                    ring + (token % 4 * ChannelBlock),
+                    taps,
+                    Tiles.Channels,
+                    summand,
+                    target,
+                    tile.ChannelCount);
+                return;
             }
 
-            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
+            if (!InputGradient.Accumulate)
             {
-                int left = tile.ChannelCount - i;
-                RowMath.StoreUpTo(RowMath.LoadUpTo<TV>(gradient + i, left) + RowMath.LoadUpTo<TV>(sums + i, left), sums + i, left);
+                new Span<float>(target, tile.ChannelCount).Clear();
             }
-        }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly void WriteInputGradient<TV>(in Tile tile, int token, int end, float* ring)
-            where TV : struct, IFloatVector<TV>
-        {
-            int ahead = Math.Min(Tiles.Width, end - token);
-            long position = ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
-            for (int i = 0; i < tile.ChannelCount; i += TV.Count)
+            for (int tap = 0; tap < width; tap++)
             {
-                int left = tile.ChannelCount - i;
-                TV sum = TV.Zero;
-                for (int k = 0; k < ahead; k++)
-                {
-                    float* gradient = ring + ((long)((token + k) % Tiles.Width) * ChannelBlock);
-                    float* taps = Taps + ((long)(Tiles.Width - 1 - k) * Tiles.Channels) + tile.Channel;
-                    sum = TV.MultiplyAdd(RowMath.LoadUpTo<TV>(gradient + i, left), RowMath.LoadUpTo<TV>(taps + i, left), sum);
-                }
-
-                InputGradient.Write(sum, position + i, left);
+                float* gradient = ring + ((long)((token + width - 1 - tap) % width) * ChannelBlock);
+                RowMath.AddProductTo<TV>(taps + ((long)tap * Tiles.Channels), gradient, target, tile.ChannelCount);
             }
         }
     }

@@ -13,7 +13,7 @@ public sealed class SplitCases : IOperatorCases
         Of("odd widths", [5, 3, 175], 7, 63, 65, 33, 7),
         Of("many rows", [1500, 36], 16, 16, 3, 1),
         Of("no rows", [0, 8], 3, 5),
-        Of("q, k, v and gate", [1024, 4096], 1024, 1024, 1024, 1024) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 1024 * 4096 },
+        Of("q, k, v and gate", [1024, 4096], 1024, 1024, 1024, 1024) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 1024 * 4096, BackwardBytes = 2.0 * 4 * 1024 * 4096 },
     ];
 
     private static OperatorCase Of(string name, Shape shape, params int[] sizes)

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Parallel;
 using ExactFlow.Tensors.Simd;
@@ -71,19 +70,23 @@ public static unsafe partial class Split
         public float* Gradient;
         public bool Accumulate;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             for (long row = Blocks.Start(index); row < Blocks.End(index); row++)
             {
-                float* target = Gradient + (row * Stride);
-                float* source = PartGradient + (row * Width);
-                for (int i = 0; i < Width; i += TV.Count)
+                var target = new Span<float>(Gradient + (row * Stride), Width);
+                if (PartGradient != null && Accumulate)
                 {
-                    int left = Width - i;
-                    TV value = PartGradient == null ? TV.Zero : RowMath.LoadUpTo<TV>(source + i, left);
-                    RowMath.StoreUpTo(Accumulate ? RowMath.LoadUpTo<TV>(target + i, left) + value : value, target + i, left);
+                    RowMath.AddTo<TV>(PartGradient + (row * Width), Gradient + (row * Stride), Width);
+                }
+                else if (PartGradient != null)
+                {
+                    new ReadOnlySpan<float>(PartGradient + (row * Width), Width).CopyTo(target);
+                }
+                else if (!Accumulate)
+                {
+                    target.Clear();
                 }
             }
         }

@@ -15,7 +15,7 @@ public sealed class SwiGluCases : IOperatorCases
         Of("no elements", [0, 8]),
         Of("wide gates", [9, 65], gateScale: 40),
         Of("gates of zero", [3, 33], gateScale: 0),
-        Of("inner width of a 340M model", [1024, 2816]) with { IsBenchmark = true, ForwardBytes = 3.0 * 4 * 1024 * 2816, ForwardFlops = 20.0 * 1024 * 2816 },
+        Of("inner width of a 340M model", [1024, 2816]) with { IsBenchmark = true, ForwardBytes = 3.0 * 4 * 1024 * 2816, BackwardBytes = 5.0 * 4 * 1024 * 2816, ForwardFlops = 20.0 * 1024 * 2816 },
     ];
 
     private static OperatorCase Of(string name, Shape shape, double gateScale = 1)

@@ -43,20 +43,33 @@ public static unsafe partial class SwiGlu
         public GradientTarget GateGradient;
         public GradientTarget UpGradient;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             long end = Blocks.End(index);
-            for (long i = Blocks.Start(index); i < end; i += TV.Count)
+            long i = Blocks.Start(index);
+            for (; i + TV.Count <= end; i += TV.Count)
             {
-                int left = (int)Math.Min(TV.Count, end - i);
-                TV gate = RowMath.LoadUpTo<TV>(Gate + i, left);
-                TV dy = RowMath.LoadUpTo<TV>(OutputGradient + i, left);
-                TV sigmoid = SimdMath.Sigmoid(gate);
-                GateGradient.Write(dy * RowMath.LoadUpTo<TV>(Up + i, left) * Elementwise.SiluSlope(gate, sigmoid), i, left);
-                UpGradient.Write(dy * (gate * sigmoid), i, left);
+                Step<TV, WholeVector>(i, TV.Count);
             }
+
+            if (i < end)
+            {
+                Step<TV, FirstLanes>(i, (int)(end - i));
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private readonly void Step<TV, TLanes>(long i, int count)
+            where TV : struct, IFloatVector<TV>
+            where TLanes : struct, ILanes
+        {
+            TV gate = TLanes.Load<TV>(Gate + i, count);
+            TV dy = TLanes.Load<TV>(OutputGradient + i, count);
+            TV sigmoid = SimdMath.Sigmoid(gate);
+            GateGradient.Write<TV, TLanes>(dy * TLanes.Load<TV>(Up + i, count) * Elementwise.SiluSlope(gate, sigmoid), i, count);
+            UpGradient.Write<TV, TLanes>(dy * (gate * sigmoid), i, count);
         }
     }
 }
