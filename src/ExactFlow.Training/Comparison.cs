@@ -1,8 +1,8 @@
 using System.Diagnostics;
-using System.IO.Compression;
 using ExactFlow.Models;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Files;
+using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 
 namespace ExactFlow.Training;
@@ -78,7 +78,7 @@ public sealed class Comparison
         var result = new ComparisonResult
         {
             Rules = [.. options.Rules.Select(rule => new RuleResult { Rule = rule, Parameters = parameters[rule], Seeds = measured[rule] })],
-            BrotliBitsPerByte = BrotliBitsPerByte(text.Validation),
+            BrotliBitsPerByte = BrotliBaseline.BitsPerByte(Join(text.Validation)),
             ValidationBytes = text.Validation.Sum(document => (long)document.Length),
             TrainingTokens = tokenized.Training.TokenCount,
             Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds,
@@ -90,22 +90,15 @@ public sealed class Comparison
     /// <summary>The folder of one run of this comparison.</summary>
     public string FolderOf(string rule, int seed) => Path.Combine(folder, $"{rule}-seed{seed}");
 
-    /// <summary>Bits per byte of documents put one after another, compressed by Brotli at quality 11 with a window of 2^24 bytes.</summary>
-    public static double BrotliBitsPerByte(IReadOnlyList<ReadOnlyMemory<byte>> documents)
+    private static byte[] Join(IReadOnlyList<ReadOnlyMemory<byte>> documents)
     {
-        ArgumentNullException.ThrowIfNull(documents);
-        byte[] all = new byte[documents.Sum(document => document.Length)];
-        int position = 0;
+        using var all = new MemoryStream();
         foreach (ReadOnlyMemory<byte> document in documents)
         {
-            document.Span.CopyTo(all.AsSpan(position));
-            position += document.Length;
+            all.Write(document.Span);
         }
 
-        byte[] compressed = new byte[BrotliEncoder.GetMaxCompressedLength(all.Length)];
-        return BrotliEncoder.TryCompress(all, compressed, out int written, quality: 11, window: 24)
-            ? 8.0 * written / all.Length
-            : throw new InvalidOperationException($"Brotli did not fit {all.Length} bytes into its own bound of {compressed.Length}.");
+        return all.ToArray();
     }
 
     private bool RunSeed(int seed, TokenizedText tokenized, Dictionary<string, List<SeedResult>> measured, Dictionary<string, long> parameters, CancellationToken stop)

@@ -25,6 +25,9 @@ public readonly record struct TextScore(long Tokens, long Bytes, double Nats)
 /// <summary>Measures how well a model predicts a text. Sums run in float64 in the order of the text.</summary>
 public sealed class Evaluator
 {
+    /// <summary>Tokens of sliding windows that go through the model together.</summary>
+    private const int TokensAtOnce = 4096;
+
     private readonly LanguageModel model;
     private readonly int[] tokenBytes;
 
@@ -43,14 +46,17 @@ public sealed class Evaluator
     }
 
     /// <summary>
-    /// Scores a whole text. Models with a recurrent state read it in pieces and carry the state over, so every token is predicted from all before it,
-    /// exactly, in memory that does not depend on the length. Softmax attention reads windows that overlap by half, and predicts the second half of each.
+    /// Scores a whole text, every token once. Carried: models with a recurrent state read pieces and keep the state, so each token is predicted from all
+    /// before it, exactly, in memory that does not depend on the length; a model that was trained on short sequences may do badly so far beyond them.
+    /// Sliding: windows that overlap by half, each read from an empty state, of which the second half is predicted (of the first window, all):
+    /// the same protocol for every mixer, and the only one for softmax attention, whose state would grow with the text.
     /// </summary>
     /// <param name="ids">The text.</param>
     /// <param name="context">A token that comes before the first one (the end-of-text token), or null: then the first token is not predicted.</param>
-    /// <param name="window">Tokens read at once; for softmax attention also the longest context, at least 2.</param>
+    /// <param name="window">Tokens read at once; sliding, also the longest context. At least 2.</param>
+    /// <param name="carryState">Carried or sliding.</param>
     /// <exception cref="InvalidInputException">Nothing to predict.</exception>
-    public TextScore Score(ReadOnlySpan<int> ids, int? context, int window = 1024)
+    public TextScore Score(ReadOnlySpan<int> ids, int? context, int window = 1024, bool carryState = true)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(window, 2);
         int[] text = context is { } first ? [first, .. ids] : ids.ToArray();
@@ -59,7 +65,7 @@ public sealed class Evaluator
             throw new InvalidInputException($"Scoring a text needs at least two tokens, the begin token included, but there are {text.Length}: give a longer text.");
         }
 
-        return model.Config.Mixer.Family == MixerFamily.Softmax ? ScoreSliding(text, window) : ScoreCarried(text, window);
+        return carryState && model.Config.Mixer.Family != MixerFamily.Softmax ? ScoreCarried(text, window) : ScoreSliding(text, window);
     }
 
     /// <summary>Scores fixed windows of a text, each without what came before: the validation during training.</summary>
@@ -98,18 +104,35 @@ public sealed class Evaluator
 
     private TextScore ScoreSliding(int[] text, int window)
     {
-        var score = default(TextScore);
-        int predicted = 0;
-        for (int start = 0; predicted < text.Length - 1; start += window / 2)
+        int stride = window / 2;
+        int first = Math.Min(window, text.Length - 1);
+        TextScore score = Add(default, text.AsSpan(0, first), text.AsSpan(1, first), 1, skip: 0, state: null);
+        int predicted = first;
+        int rowsAtOnce = Math.Max(1, TokensAtOnce / window);
+        while (predicted < text.Length - 1)
         {
-            int length = Math.Min(window, text.Length - 1 - start);
-            score = Add(score, text.AsSpan(start, length), text.AsSpan(start + 1, length), 1, skip: predicted - start, state: null);
-            predicted = start + length;
+            // Whole windows go through the model several at a time; the last one is short.
+            int whole = Math.Min((text.Length - 1 - predicted) / stride, rowsAtOnce);
+            int rows = Math.Max(1, whole);
+            int fresh = whole > 0 ? stride : text.Length - 1 - predicted;
+            int length = window - stride + fresh;
+            int[] inputs = new int[rows * length];
+            int[] targets = new int[inputs.Length];
+            for (int row = 0; row < rows; row++)
+            {
+                int start = predicted + (row * stride) - (window - stride);
+                text.AsSpan(start, length).CopyTo(inputs.AsSpan(row * length));
+                text.AsSpan(start + 1, length).CopyTo(targets.AsSpan(row * length));
+            }
+
+            score = Add(score, inputs, targets, rows, skip: window - stride, state: null);
+            predicted += rows * fresh;
         }
 
         return score;
     }
 
+    /// <param name="skip">Tokens at the beginning of each row that are read but not predicted.</param>
     private TextScore Add(TextScore score, ReadOnlySpan<int> inputs, ReadOnlySpan<int> targets, int rows, int skip, ModelState? state)
     {
         Device device = model.Device;
@@ -118,12 +141,16 @@ public sealed class Evaluator
         float[] losses = model.TokenLosses(device.From(inputs, shape), device.From(targets, shape), state: state).ToHost<float>();
         double nats = score.Nats;
         long bytes = score.Bytes;
-        for (int i = skip; i < losses.Length; i++)
+        int length = shape[1];
+        for (int row = 0; row < rows; row++)
         {
-            nats += losses[i];
-            bytes += tokenBytes[targets[i]];
+            for (int i = (row * length) + skip; i < (row + 1) * length; i++)
+            {
+                nats += losses[i];
+                bytes += tokenBytes[targets[i]];
+            }
         }
 
-        return new TextScore(score.Tokens + losses.Length - skip, bytes, nats);
+        return new TextScore(score.Tokens + (rows * (length - skip)), bytes, nats);
     }
 }

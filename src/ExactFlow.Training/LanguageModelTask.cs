@@ -54,8 +54,8 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
         return new ValidationResult(score.Loss, score.BitsPerByte);
     }
 
-    /// <summary>Scores the whole validation text: the figure to report at the end.</summary>
-    public TextScore ScoreValidationText() => evaluator.Score(text.ValidationIds, text.EndOfText);
+    /// <summary>Scores the whole validation text in sliding windows of the length trained on: the figure to report at the end.</summary>
+    public TextScore ScoreValidationText() => evaluator.Score(text.ValidationIds, text.EndOfText, Math.Max(2, options.Data.SequenceLength), carryState: false);
 
     /// <inheritdoc/>
     public SampleText? Sample(int step)
@@ -85,6 +85,7 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
         return (LanguageModelConfig.Create(MixerKind.Parse(model.Rule), text.Tokenizer.VocabularySize, model.Hidden, model.Layers, model.Heads) with
         {
             TieEmbeddings = model.TieEmbeddings,
+            ConvolutionInitializerRange = model.ConvolutionDeviation,
             MaxPositions = options.Data.SequenceLength,
             EndToken = text.EndOfText,
         }).Validate();

@@ -76,6 +76,19 @@ public sealed class TokenizedText
             validationIds);
     }
 
+    /// <summary>Bytes of text that each token id of a tokenizer stands for; 0 for special tokens.</summary>
+    public static int[] CountBytes(BytePairTokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        int[] bytes = new int[tokenizer.VocabularySize];
+        for (int id = 0; id < bytes.Length; id++)
+        {
+            bytes[id] = tokenizer.IsSpecial(id) ? 0 : tokenizer.BytesOf(id).Length;
+        }
+
+        return bytes;
+    }
+
     private static TokenStream Stream(int[] ids, int length, int seed, string which)
         => ids.Length > length
             ? new TokenStream(ids, length, (ulong)seed)
@@ -97,17 +110,5 @@ public sealed class TokenizedText
         }
 
         return [.. ids];
-    }
-
-    /// <summary>Bytes of text that each token id stands for; 0 for special tokens.</summary>
-    public static int[] CountBytes(BytePairTokenizer tokenizer)
-    {
-        int[] bytes = new int[tokenizer.VocabularySize];
-        for (int id = 0; id < bytes.Length; id++)
-        {
-            bytes[id] = tokenizer.IsSpecial(id) ? 0 : tokenizer.BytesOf(id).Length;
-        }
-
-        return bytes;
     }
 }

@@ -40,6 +40,7 @@ public sealed partial class Trainer
         bestValidationLoss = state.BestValidationLoss;
         bestStep = state.BestStep;
         lastCheckpoint = state.Step;
+        OpenTensorBoard();
         StartClock();
     }
 
@@ -53,6 +54,7 @@ public sealed partial class Trainer
     private void SaveCheckpoint()
     {
         IReadOnlyDictionary<string, long> lengths = run.FlushLogs();
+        tensorBoard?.Flush();
         string folder = run.Checkpoints.Save(StepsDone, target =>
         {
             task.SaveModel(target);

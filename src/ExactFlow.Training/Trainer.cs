@@ -81,6 +81,7 @@ public sealed partial class Trainer : IDisposable
     {
         run.RewindLogs(null);
         run.Write("recipe.json", OptionsJson.Write(options));
+        OpenTensorBoard();
         StartClock();
     }
 
@@ -143,8 +144,12 @@ public sealed partial class Trainer : IDisposable
         }
     }
 
-    /// <summary>Releases the optimizer; task, data and folder stay the caller's.</summary>
-    public void Dispose() => optimizer.Dispose();
+    /// <summary>Releases the optimizer and closes the TensorBoard events; task, data and folder stay the caller's.</summary>
+    public void Dispose()
+    {
+        tensorBoard?.Dispose();
+        optimizer.Dispose();
+    }
 
     /// <summary>Adds up the gradients of the step's batches and returns their mean loss; stops at the first loss that is not finite.</summary>
     private double AccumulateGradients()

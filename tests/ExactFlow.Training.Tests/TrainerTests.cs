@@ -255,6 +255,24 @@ public class TrainerTests
     }
 
     [Fact]
+    public void TensorBoard_events_are_written_beside_the_logs()
+    {
+        using var folder = new TemporaryFolder();
+        TrainingOptions options = Options("steps=3");
+        for (int run = 0; run < 2; run++)
+        {
+            using var session = new TrainingSession(options, folder);
+            session.Trainer.Resume("auto");
+            session.Trainer.Run(CancellationToken.None);
+        }
+
+        string[] files = Directory.GetFiles(folder.Path, "events.out.tfevents.*");
+        Assert.Equal(2, files.Length);
+        string text = System.Text.Encoding.Latin1.GetString(File.ReadAllBytes(files.MaxBy(file => new FileInfo(file).Length)!));
+        Assert.All((string[])["loss/training", "loss/validation", "optimizer/gradient_norm", "sample after 3"], part => Assert.Contains(part, text, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void Nothing_leaks()
     {
         var session = new TrainingSession(Options("steps=5"));

@@ -25,6 +25,11 @@ public sealed record ModelOptions
     [Range(1, 1024)]
     public int Heads { get; init; } = 4;
 
+    /// <summary>Standard deviation of the short convolutions' initial weights. The default is that of U(-1/2, 1/2), usual for a width of 4.</summary>
+    [Description("standard deviation of the short convolutions' initial weights")]
+    [Range(1e-6, 10)]
+    public double ConvolutionDeviation { get; init; } = 0.289;
+
     /// <summary>Whether the output head is the embedding table itself.</summary>
     [Description("whether the output head shares the embedding table")]
     public bool TieEmbeddings { get; init; }

@@ -93,7 +93,7 @@ public static class RunReport
     {
         var notes = new List<string>
         {
-            "Validation: the whole held-out text, every token predicted from all before it. Brotli compresses the same text, starting from its built-in dictionary.",
+            $"Validation: the whole held-out text in windows of {options.Training.Data.SequenceLength} tokens that overlap by half; the second half of each is predicted. Brotli compresses the same text, starting from its built-in dictionary.",
         };
         if (options.Seeds.Length > 1)
         {

@@ -6,7 +6,7 @@ namespace ExactFlow.Training.Runs;
 
 /// <summary>
 /// The folder of a run: <c>recipe.json</c>, <c>metrics.jsonl</c> (what is the same every time the run is made), <c>timings.jsonl</c> (what the machine
-/// took for it), <c>checkpoints/</c>. One process at a time: the folder is locked while this object lives.
+/// took for it), TensorBoard events, <c>checkpoints/</c>. One process at a time: the folder is locked while this object lives.
 /// </summary>
 public sealed class RunFolder : IDisposable
 {
