@@ -20,10 +20,16 @@ public sealed unsafe class MatrixMultiplyTests
                 data.Add(odd[i], odd[i], odd[i]);
             }
 
-            data.Add(300, 257, 129);
-            data.Add(129, 300, 700);
-            data.Add(1, 1000, 513);
-            data.Add(5, 700, 1030);
+            data.Add(150, 100, 129);
+            data.Add(50, 130, 700);
+            data.Add(13, 1030, 100);
+            for (int rows = 1; rows <= 9; rows++)
+            {
+                data.Add(rows, 41 + rows, 200 + (3 * rows));
+            }
+
+            data.Add(1, 1000, 113);
+            data.Add(5, 70, 1030);
             data.Add(1000, 3, 5);
             data.Add(4, 4, 0);
             data.Add(0, 4, 4);
