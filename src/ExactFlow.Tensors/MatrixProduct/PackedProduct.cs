@@ -7,38 +7,43 @@ namespace ExactFlow.Tensors.MatrixProduct;
 
 /// <summary>
 /// The product of large matrices after Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008) and BLIS.
-/// k is cut into slabs; of each slab, B and then A are packed into panels by all workers, and the tiles of C are computed from the panels.
-/// A task is a block of C: its panels of A stay in the second-level cache, and one panel of B after the other passes through the first.
+/// k is cut into slabs. Of each slab, a piece of A and a piece of B are packed into panels by all workers; then every task computes a block of C from them:
+/// its panels of A stay in the second-level cache, while one panel of B after the other passes through the first.
 /// </summary>
 internal static unsafe class PackedProduct
 {
-    /// <summary>The most rows and columns packed at once: bounds the packing memory, and keeps both operands of a slab in a large third-level cache.</summary>
-    private const int LargestRows = 4080;
-    private const int LargestColumns = 4096;
+    /// <summary>Floats of A and of B packed at once, at most: both pieces stay in a large third-level cache.</summary>
+    private const int PieceFloats = 2 << 20;
 
-    /// <summary>Columns of C per task.</summary>
-    private const int TaskColumns = 512;
+    /// <summary>Columns of C per task, and the number of tasks below which they become narrower: enough for two unequal workers to share.</summary>
+    private const int TaskColumns = 256;
+    private const int FewestTasks = 8;
 
-    /// <summary>Panels packed per task.</summary>
-    private const int PanelsPerTask = 8;
+    /// <summary>
+    /// Rows or columns packed per task, and steps of k where stored rows run across the panels: long enough parts of memory to be read ahead,
+    /// few enough panels to be written at once. A multiple of all panel sizes, as the sizes of pieces are.
+    /// </summary>
+    private const int PackedExtent = 384;
+    private const int PackedSteps = 64;
 
     /// <summary>Computes the product.</summary>
     public static void Run<TV, TEpilogue>(WorkerPool workers, in Operands operands, TEpilogue epilogue)
         where TV : struct, IFloatVector<TV>
         where TEpilogue : struct, IMatrixEpilogue
     {
-        int depth = SlabDepth<TV>(operands.K);
-        int columns = Math.Min(operands.N, LargestColumns);
-        int rows = Math.Min(operands.M, LargestRows);
-        float* left = PackingBuffer.Left(Panels(rows, Packing.Height<TV>()) * Packing.LeftStride<TV>(depth));
-        float* right = PackingBuffer.Right(Panels(columns, Packing.Width<TV>()) * Packing.RightStride<TV>(depth));
+        int steps = SlabSteps<TV>(operands.K);
+        int extent = PieceFloats / steps / PackedExtent * PackedExtent;
+        int rows = Math.Min(operands.M, extent);
+        int columns = Math.Min(operands.N, extent);
+        float* left = PackingBuffer.Left(Parts(rows, Packing.Height<TV>()) * Packing.LeftStride<TV>(steps));
+        float* right = PackingBuffer.Right(Parts(columns, Packing.Width<TV>()) * Packing.RightStride<TV>(steps));
         for (int j = 0; j < operands.N; j += columns)
         {
-            for (int p = 0; p < operands.K; p += depth)
+            for (int p = 0; p < operands.K; p += steps)
             {
                 for (int i = 0; i < operands.M; i += rows)
                 {
-                    var slab = new Slab
+                    var piece = new Piece
                     {
                         Operands = operands,
                         FirstRow = i,
@@ -46,56 +51,60 @@ internal static unsafe class PackedProduct
                         FirstColumn = j,
                         Columns = Math.Min(columns, operands.N - j),
                         FirstStep = p,
-                        Depth = Math.Min(depth, operands.K - p),
+                        Steps = Math.Min(steps, operands.K - p),
                         Left = left,
                         Right = right,
                     };
-                    Pack<TV>(workers, slab, packRight: i == 0);
-                    Multiply<TV, TEpilogue>(workers, slab, epilogue);
+                    Pack<TV>(workers, piece, packRight: i == 0);
+                    Multiply<TV, TEpilogue>(workers, piece, epilogue);
                 }
             }
         }
     }
 
-    /// <summary>Steps of k per slab: a panel of B fills two thirds of the first-level cache; slabs are even, so that none is thin.</summary>
-    private static int SlabDepth<TV>(int k)
+    /// <summary>Steps of k per slab: a panel of B as large as the first-level cache (see README.md); slabs are even, so that none is thin.</summary>
+    private static int SlabSteps<TV>(int k)
         where TV : struct, IFloatVector<TV>
     {
-        int most = CacheSizes.Level1 * 2 / 3 / (Packing.Width<TV>() * sizeof(float)) / 16 * 16;
-        int slabs = Panels(k, Math.Clamp(most, 128, 512));
-        return Panels(Panels(k, slabs), 16) * 16;
+        int most = CacheSizes.Level1 / (Packing.Width<TV>() * sizeof(float)) / 16 * 16;
+        int slabs = Parts(k, Math.Clamp(most, 128, 512));
+        return Parts(Parts(k, slabs), 16) * 16;
     }
 
-    private static int Panels(int count, int size) => (count + size - 1) / size;
+    private static int Parts(int count, int size) => (count + size - 1) / size;
 
-    private static void Pack<TV>(WorkerPool workers, in Slab slab, bool packRight)
+    private static void Pack<TV>(WorkerPool workers, in Piece piece, bool packRight)
         where TV : struct, IFloatVector<TV>
     {
-        int rightTasks = packRight ? Panels(slab.Columns, Packing.Width<TV>() * PanelsPerTask) : 0;
-        int leftTasks = Panels(slab.Rows, Packing.Height<TV>() * PanelsPerTask);
-        workers.For(rightTasks + leftTasks, new PackTask<TV>(slab, rightTasks));
+        int rightTasks = packRight ? PackingTasks(piece.Columns, piece.Steps, !piece.Operands.TransposeB) : 0;
+        int leftTasks = PackingTasks(piece.Rows, piece.Steps, piece.Operands.TransposeA);
+        workers.For(rightTasks + leftTasks, new PackTask<TV>(piece, rightTasks));
     }
 
-    private static void Multiply<TV, TEpilogue>(WorkerPool workers, in Slab slab, TEpilogue epilogue)
+    /// <summary>Tasks to pack an operand: parts of <see cref="PackedExtent"/>, cut along k too where the stored rows run across the panels.</summary>
+    private static int PackingTasks(int extent, int steps, bool rowsRunAcross) => Parts(extent, PackedExtent) * (rowsRunAcross ? Parts(steps, PackedSteps) : 1);
+
+    private static void Multiply<TV, TEpilogue>(WorkerPool workers, in Piece piece, TEpilogue epilogue)
         where TV : struct, IFloatVector<TV>
         where TEpilogue : struct, IMatrixEpilogue
     {
         // Rows per task: panels of A that fill a third of the second-level cache, shared out evenly; columns likewise.
         int height = Packing.Height<TV>();
         int width = Packing.Width<TV>();
-        int most = Math.Max(1, CacheSizes.Level2 / 3 / (slab.Depth * height * sizeof(float)));
-        int panels = Panels(slab.Rows, height);
-        int taskRows = Panels(panels, Panels(panels, Math.Min(most, 12))) * height;
-        panels = Panels(slab.Columns, width);
-        int taskColumns = Panels(panels, Panels(panels, TaskColumns / width)) * width;
-        int rowTasks = Panels(slab.Rows, taskRows);
-        int columnTasks = Panels(slab.Columns, taskColumns);
-        workers.For(rowTasks * columnTasks, new MultiplyTask<TV, TEpilogue>(slab, epilogue, taskRows, taskColumns, columnTasks));
+        int panels = Parts(piece.Rows, height);
+        int most = Math.Max(1, CacheSizes.Level2 / 3 / (piece.Steps * height * sizeof(float)));
+        int taskRows = Parts(panels, Parts(panels, most)) * height;
+        int rowTasks = Parts(piece.Rows, taskRows);
+        panels = Parts(piece.Columns, width);
+        int columnTasks = Math.Min(panels, Math.Max(Parts(piece.Columns, TaskColumns), Parts(FewestTasks, rowTasks)));
+        int taskColumns = Parts(panels, columnTasks) * width;
+        columnTasks = Parts(piece.Columns, taskColumns);
+        workers.For(rowTasks * columnTasks, new MultiplyTask<TV, TEpilogue>(piece, epilogue, taskRows, taskColumns, columnTasks));
     }
 
     /// <summary>The columns of one panel of B, times all rows of a task.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MultiplyPanel<TV, TColumns>(int rows, int depth, float* a, float* b, float* c, nint ldc, int lanes, float alpha, bool accumulate)
+    private static void MultiplyPanel<TV, TColumns>(int rows, int steps, float* a, nint panelStride, float* b, float* c, nint ldc, int lanes, float alpha, bool accumulate)
         where TV : struct, IFloatVector<TV>
         where TColumns : struct, ITileColumns
     {
@@ -106,22 +115,22 @@ internal static unsafe class PackedProduct
             PrefetchTile(c, ldc, height, width);
             if (height == 12)
             {
-                TileKernels.Rows12<TV, TColumns>(depth, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+                TileKernels.Rows12<TV, TColumns>(steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
             }
             else if (height == 6)
             {
-                TileKernels.Rows6<TV, TColumns>(depth, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+                TileKernels.Rows6<TV, TColumns>(steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
             }
             else
             {
-                TileKernels.Rows4<TV, TColumns>(depth, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+                TileKernels.Rows4<TV, TColumns>(steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
             }
 
-            a += Packing.LeftStride<TV>(depth);
+            a += panelStride;
             c += height * ldc;
         }
 
-        TileProduct.Columns<TV, TColumns>(rows, depth, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+        TileProduct.Columns<TV, TColumns>(rows, steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
     }
 
     /// <summary>C is read or written when the tile is done: fetched meanwhile.</summary>
@@ -138,8 +147,8 @@ internal static unsafe class PackedProduct
         }
     }
 
-    /// <summary>A slab of k and the parts of the operands packed for it.</summary>
-    private readonly struct Slab
+    /// <summary>The parts of the operands that are packed at one time, panel after panel.</summary>
+    private readonly struct Piece
     {
         public required Operands Operands { get; init; }
 
@@ -153,83 +162,94 @@ internal static unsafe class PackedProduct
 
         public required int FirstStep { get; init; }
 
-        public required int Depth { get; init; }
+        public required int Steps { get; init; }
 
         public required float* Left { get; init; }
 
         public required float* Right { get; init; }
     }
 
-    private readonly struct PackTask<TV>(Slab slab, int rightTasks) : IParallelBody
+    private readonly struct PackTask<TV>(Piece piece, int rightTasks) : IParallelBody
         where TV : struct, IFloatVector<TV>
     {
         public void Run(int index, int worker)
         {
-            Operands operands = slab.Operands;
-            if (index < rightTasks)
+            bool isRight = index < rightTasks;
+            index -= isRight ? 0 : rightTasks;
+
+            // Which rows or columns, and which steps of the slab.
+            int extent = isRight ? piece.Columns : piece.Rows;
+            int parts = Parts(extent, PackedExtent);
+            int first = index % parts * PackedExtent;
+            int count = Math.Min(PackedExtent, extent - first);
+            int step = index / parts * PackedSteps;
+            bool rowsRunAcross = isRight ? !piece.Operands.TransposeB : piece.Operands.TransposeA;
+            int steps = rowsRunAcross ? Math.Min(PackedSteps, piece.Steps - step) : piece.Steps;
+            if (isRight)
             {
-                int columns = Packing.Width<TV>() * PanelsPerTask;
-                int first = index * columns;
-                float* panel = slab.Right + (index * PanelsPerTask * Packing.RightStride<TV>(slab.Depth));
-                float* source = operands.Right(slab.FirstStep, slab.FirstColumn + first);
-                Packing.Right<TV>(Math.Min(columns, slab.Columns - first), slab.Depth, source, operands.Ldb, operands.TransposeB, panel);
+                nint stride = Packing.RightStride<TV>(piece.Steps);
+                float* panel = piece.Right + (first / Packing.Width<TV>() * stride) + ((nint)step * Packing.Width<TV>());
+                float* source = piece.Operands.Right(piece.FirstStep + step, piece.FirstColumn + first);
+                Packing.Right<TV>(count, steps, source, piece.Operands.Ldb, piece.Operands.TransposeB, panel, stride);
             }
             else
             {
-                index -= rightTasks;
-                int rows = Packing.Height<TV>() * PanelsPerTask;
-                int first = index * rows;
-                float* panel = slab.Left + (index * PanelsPerTask * Packing.LeftStride<TV>(slab.Depth));
-                float* source = operands.Left(slab.FirstRow + first, slab.FirstStep);
-                Packing.Left<TV>(Math.Min(rows, slab.Rows - first), slab.Depth, source, operands.Lda, operands.TransposeA, panel);
+                nint stride = Packing.LeftStride<TV>(piece.Steps);
+                float* panel = piece.Left + (first / Packing.Height<TV>() * stride) + ((nint)step * Packing.Height<TV>());
+                float* source = piece.Operands.Left(piece.FirstRow + first, piece.FirstStep + step);
+                Packing.Left<TV>(count, steps, source, piece.Operands.Lda, piece.Operands.TransposeA, panel, stride);
             }
         }
     }
 
-    private readonly struct MultiplyTask<TV, TEpilogue>(Slab slab, TEpilogue epilogue, int taskRows, int taskColumns, int columnTasks) : IParallelBody
+    private readonly struct MultiplyTask<TV, TEpilogue>(Piece piece, TEpilogue epilogue, int taskRows, int taskColumns, int columnTasks) : IParallelBody
         where TV : struct, IFloatVector<TV>
         where TEpilogue : struct, IMatrixEpilogue
     {
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public void Run(int index, int worker)
         {
-            Operands operands = slab.Operands;
             int row = index / columnTasks * taskRows;
             int column = index % columnTasks * taskColumns;
-            int rows = Math.Min(taskRows, slab.Rows - row);
-            int end = Math.Min(column + taskColumns, slab.Columns);
-            bool accumulate = operands.Accumulate || slab.FirstStep > 0;
-            bool isLast = slab.FirstStep + slab.Depth == operands.K;
-            int width = Packing.Width<TV>();
-            float* a = slab.Left + (row / Packing.Height<TV>() * Packing.LeftStride<TV>(slab.Depth));
-            float* b = slab.Right + (column / width * Packing.RightStride<TV>(slab.Depth));
-            for (; column < end; column += width)
+            int rows = Math.Min(taskRows, piece.Rows - row);
+            int columns = Math.Min(taskColumns, piece.Columns - column);
+            float* a = piece.Left + (row / Packing.Height<TV>() * Packing.LeftStride<TV>(piece.Steps));
+            float* b = piece.Right + (column / Packing.Width<TV>() * Packing.RightStride<TV>(piece.Steps));
+            float* c = piece.Operands.Result(piece.FirstRow + row, piece.FirstColumn + column);
+            MultiplyBlock(rows, columns, a, b, c);
+            if (!TEpilogue.IsEmpty && piece.FirstStep + piece.Steps == piece.Operands.K)
             {
-                int columns = Math.Min(width, end - column);
-                float* c = operands.Result(slab.FirstRow + row, slab.FirstColumn + column);
-                if (columns == width)
-                {
-                    MultiplyPanel<TV, TileKernels.Pair>(rows, slab.Depth, a, b, c, operands.Ldc, 0, operands.Alpha, accumulate);
-                }
-                else if (columns > TV.Count)
-                {
-                    MultiplyPanel<TV, TileKernels.PartialPair>(rows, slab.Depth, a, b, c, operands.Ldc, columns - TV.Count, operands.Alpha, accumulate);
-                }
-                else if (columns == TV.Count)
-                {
-                    MultiplyPanel<TV, TileKernels.Single>(rows, slab.Depth, a, b, c, operands.Ldc, 0, operands.Alpha, accumulate);
-                }
-                else
-                {
-                    MultiplyPanel<TV, TileKernels.PartialSingle>(rows, slab.Depth, a, b, c, operands.Ldc, columns, operands.Alpha, accumulate);
-                }
+                epilogue.Apply<TV>(c, piece.Operands.Ldc, piece.FirstRow + row, piece.FirstColumn + column, rows, columns);
+            }
+        }
 
-                if (!TEpilogue.IsEmpty && isLast)
-                {
-                    epilogue.Apply<TV>(c, operands.Ldc, slab.FirstRow + row, slab.FirstColumn + column, rows, columns);
-                }
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private void MultiplyBlock(int rows, int columns, float* a, float* b, float* c)
+        {
+            int steps = piece.Steps;
+            int ldc = piece.Operands.Ldc;
+            float alpha = piece.Operands.Alpha;
+            bool accumulate = piece.Operands.Accumulate || piece.FirstStep > 0;
+            nint leftStride = Packing.LeftStride<TV>(steps);
+            nint rightStride = Packing.RightStride<TV>(steps);
+            int width = Packing.Width<TV>();
+            for (; columns >= width; columns -= width)
+            {
+                MultiplyPanel<TV, TileKernels.Pair>(rows, steps, a, leftStride, b, c, ldc, 0, alpha, accumulate);
+                b += rightStride;
+                c += width;
+            }
 
-                b += Packing.RightStride<TV>(slab.Depth);
+            if (columns > TV.Count)
+            {
+                MultiplyPanel<TV, TileKernels.PartialPair>(rows, steps, a, leftStride, b, c, ldc, columns - TV.Count, alpha, accumulate);
+            }
+            else if (columns == TV.Count)
+            {
+                MultiplyPanel<TV, TileKernels.Single>(rows, steps, a, leftStride, b, c, ldc, 0, alpha, accumulate);
+            }
+            else if (columns > 0)
+            {
+                MultiplyPanel<TV, TileKernels.PartialSingle>(rows, steps, a, leftStride, b, c, ldc, columns, alpha, accumulate);
             }
         }
     }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Tensors.MatrixProduct;
@@ -9,8 +10,14 @@ namespace ExactFlow.Tensors.MatrixProduct;
 /// </summary>
 internal static unsafe class Packing
 {
-    /// <summary>Floats between the end of a panel and the next: room for the whole vectors that narrower rows are written with.</summary>
+    /// <summary>
+    /// Floats between the end of a panel and the next: room for the whole vectors that narrower rows are written with, and a distance
+    /// that is no power of two, or the panels written side by side would compete for the same lines of the first-level cache.
+    /// </summary>
     private const int Slack = 16;
+
+    /// <summary>How many stored rows ahead the next ones are fetched: they are short and far apart, which the hardware does not guess.</summary>
+    private const int PrefetchedRows = 6;
 
     /// <summary>Rows of a panel of A: 12 with the 32 registers of AVX-512, 6 with 16 registers of eight lanes, else 4.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -34,7 +41,7 @@ internal static unsafe class Packing
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static nint RightStride<TV>(int depth)
         where TV : struct, IFloatVector<TV>
-        => (nint)depth * Width<TV>();
+        => ((nint)depth * Width<TV>()) + Slack;
 
     /// <summary>Packs rows of A into panels.</summary>
     /// <param name="rows">Rows, any number.</param>
@@ -43,20 +50,21 @@ internal static unsafe class Packing
     /// <param name="lda">Floats from one stored row to the next.</param>
     /// <param name="transposed">Whether the stored rows run along m instead of k.</param>
     /// <param name="destination">The first panel.</param>
+    /// <param name="panelStride">Floats from one panel to the next.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Left<TV>(int rows, int depth, float* a, nint lda, bool transposed, float* destination)
+    public static void Left<TV>(int rows, int depth, float* a, nint lda, bool transposed, float* destination, nint panelStride)
         where TV : struct, IFloatVector<TV>
     {
         if (transposed)
         {
-            CopyAcross<TV>(rows, depth, a, lda, destination, Height<TV>(), LeftStride<TV>(depth));
+            CopyAcross<TV>(rows, depth, a, lda, destination, Height<TV>(), panelStride);
             return;
         }
 
         for (int i = 0; i < rows; i += Height<TV>())
         {
             TransposeInto<TV>(Math.Min(Height<TV>(), rows - i), depth, a + (i * lda), lda, destination, Height<TV>(), Height<TV>());
-            destination += LeftStride<TV>(depth);
+            destination += panelStride;
         }
     }
 
@@ -67,13 +75,14 @@ internal static unsafe class Packing
     /// <param name="ldb">Floats from one stored row to the next.</param>
     /// <param name="transposed">Whether the stored rows run along k instead of n.</param>
     /// <param name="destination">The first panel.</param>
+    /// <param name="panelStride">Floats from one panel to the next.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Right<TV>(int columns, int depth, float* b, nint ldb, bool transposed, float* destination)
+    public static void Right<TV>(int columns, int depth, float* b, nint ldb, bool transposed, float* destination, nint panelStride)
         where TV : struct, IFloatVector<TV>
     {
         if (!transposed)
         {
-            CopyAcross<TV>(columns, depth, b, ldb, destination, Width<TV>(), RightStride<TV>(depth));
+            CopyAcross<TV>(columns, depth, b, ldb, destination, Width<TV>(), panelStride);
             return;
         }
 
@@ -83,7 +92,7 @@ internal static unsafe class Packing
             int second = Math.Min(TV.Count, columns - j - first);
             TransposeInto<TV>(first, depth, b + (j * ldb), ldb, destination, TV.Count, Width<TV>());
             TransposeInto<TV>(second, depth, b + ((j + first) * ldb), ldb, destination + TV.Count, TV.Count, Width<TV>());
-            destination += RightStride<TV>(depth);
+            destination += panelStride;
         }
     }
 
@@ -96,19 +105,26 @@ internal static unsafe class Packing
         {
             float* from = source + (p * sourceStride);
             float* to = destination + ((nint)p * width);
+            float* ahead = from + (PrefetchedRows * sourceStride);
             int i = 0;
             for (; i + width <= across; i += width)
             {
-                if (width <= TV.Count)
-                {
-                    TV.LoadPartial(from + i, width).Store(to);
-                }
-                else
+                Prefetch(ahead + i, width);
+                if (width > TV.Count)
                 {
                     for (int lane = 0; lane < width; lane += TV.Count)
                     {
                         TV.Load(from + i + lane).Store(to + lane);
                     }
+                }
+                else if (p + 1 < depth)
+                {
+                    TV.LoadPartial(from + i, width).Store(to);
+                }
+                else
+                {
+                    // What follows the last step may belong to somebody else.
+                    TV.LoadPartial(from + i, width).StorePartial(to, width);
                 }
 
                 to += panelStride;
@@ -117,6 +133,19 @@ internal static unsafe class Packing
             for (int rest = i; rest < across || (rest > i && rest < i + width); rest++)
             {
                 to[rest - i] = rest < across ? from[rest] : 0;
+            }
+        }
+    }
+
+    /// <summary>Fetches a part of a row; beyond the end of an operand this does nothing.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(float* source, int count)
+    {
+        if (Sse.IsSupported)
+        {
+            for (int i = 0; i < count; i += 16)
+            {
+                Sse.Prefetch0(source + i);
             }
         }
     }

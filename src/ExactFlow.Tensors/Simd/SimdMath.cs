@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace ExactFlow.Tensors.Simd;
 
 /// <summary>
-/// Elementary functions in float32, one source for all vector widths. Errors are the largest ones found against float64 at every width,
-/// in units in the last place (ULP) of the float32 result, over dense sweeps of the whole range; tests assert them.
+/// Elementary functions in float32, one source for all vector widths. The errors stated hold at every width, with and without
+/// fused multiply-add, in units in the last place (ULP) of the float32 result: tests assert them against float64 over dense sweeps of all floats.
 /// Infinities and NaN give what the limit or the function gives; NaN gives NaN. Results below 2^-126 are rounded gradually, not flushed to zero.
 /// </summary>
 /// <remarks>The polynomials are minimax fits (Remez exchange, in double) made for the intervals given, weighted for relative error of the result.</remarks>
@@ -16,7 +16,7 @@ public static class SimdMath
     private const float Ln2High = 0.693359375f;
     private const float Ln2Low = -2.12194440e-4f;
 
-    /// <summary>e^x. Overflows to infinity above 88.7228, reaches 0 below -103.97.</summary>
+    /// <summary>e^x, within 1.1 ULP. Overflows to infinity above 88.7228, reaches 0 below -103.97.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Exp<TV>(TV x)
         where TV : struct, IFloatVector<TV>
@@ -28,7 +28,7 @@ public static class SimdMath
         return TV.ScaleByPowerOfTwo(tail + TV.Broadcast(1), exponent);
     }
 
-    /// <summary>e^x - 1, accurate near 0.</summary>
+    /// <summary>e^x - 1, accurate near 0 too: within 1.6 ULP.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Expm1<TV>(TV x)
         where TV : struct, IFloatVector<TV>
@@ -44,7 +44,7 @@ public static class SimdMath
         return TV.Select(TV.Equal(x, TV.Zero), x, result);
     }
 
-    /// <summary>The natural logarithm: -infinity at 0, NaN below.</summary>
+    /// <summary>The natural logarithm, within 1.1 ULP: -infinity at 0, NaN below.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Log<TV>(TV x)
         where TV : struct, IFloatVector<TV>
@@ -54,7 +54,7 @@ public static class SimdMath
         return LogSpecials(x, result);
     }
 
-    /// <summary>ln(1 + x), accurate near 0: -infinity at -1, NaN below.</summary>
+    /// <summary>ln(1 + x), accurate near 0 too, within 1.6 ULP: -infinity at -1, NaN below.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Log1p<TV>(TV x)
         where TV : struct, IFloatVector<TV>
@@ -69,7 +69,7 @@ public static class SimdMath
         return TV.Select(TV.Equal(x, TV.Zero), x, result);
     }
 
-    /// <summary>1 / (1 + e^-x).</summary>
+    /// <summary>1 / (1 + e^-x), within 2.6 ULP.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Sigmoid<TV>(TV x)
         where TV : struct, IFloatVector<TV>
@@ -80,7 +80,7 @@ public static class SimdMath
         return TV.Select(TV.LessThan(x, TV.Zero), z, one) / (one + z);
     }
 
-    /// <summary>The hyperbolic tangent.</summary>
+    /// <summary>The hyperbolic tangent, within 2.6 ULP.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Tanh<TV>(TV x)
         where TV : struct, IFloatVector<TV>
@@ -91,13 +91,13 @@ public static class SimdMath
         return TV.CopySign(t / (t + TV.Broadcast(2)), x);
     }
 
-    /// <summary>ln(1 + e^x).</summary>
+    /// <summary>ln(1 + e^x), within 2.1 ULP.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Softplus<TV>(TV x)
         where TV : struct, IFloatVector<TV>
         => TV.Max(TV.Zero, x) + Log1p(Exp(-TV.Abs(x)));
 
-    /// <summary>x / (1 + e^-x). Left of -87, where the sigmoid is subnormal, its rounding adds up to 2^-143 to the error. 0 at -infinity.</summary>
+    /// <summary>x / (1 + e^-x), within 3.1 ULP. Left of -87, where the sigmoid is subnormal, its rounding adds up to 2^-143 to the error. 0 at -infinity.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Silu<TV>(TV x)
         where TV : struct, IFloatVector<TV>
@@ -106,7 +106,7 @@ public static class SimdMath
         return TV.Max(TV.Broadcast(-128), x) * Sigmoid(x);
     }
 
-    /// <summary>The error function, 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.</summary>
+    /// <summary>The error function, 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x; within 1.6 ULP.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Erf<TV>(TV x)
         where TV : struct, IFloatVector<TV>
