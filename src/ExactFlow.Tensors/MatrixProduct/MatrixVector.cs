@@ -13,7 +13,7 @@ internal static unsafe class MatrixVector
     /// <summary>The most rows of A: beyond, a weight is used often enough to be packed.</summary>
     private const int LargestRows = 8;
 
-    /// <summary>Bytes of B per task: a few pages, so that the hardware prefetcher gets going and the end is balanced.</summary>
+    /// <summary>Bytes of B per task, at most: enough for the hardware prefetcher to get going, few enough for the end to be balanced.</summary>
     private const int TaskBytes = 256 << 10;
 
     /// <summary>Whether the product is of this kind.</summary>
