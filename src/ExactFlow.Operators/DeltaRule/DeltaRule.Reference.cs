@@ -4,7 +4,7 @@ namespace ExactFlow.Operators;
 /// The recurrence token by token in float64, line for line sections 2 and 6 of the method. It is what every other form is held against.
 /// States before every 64th token are kept on the way forward and the rest recomputed on the way back.
 /// </summary>
-internal unsafe ref struct DeltaRuleReference
+internal readonly unsafe struct DeltaRuleReference
 {
     private const int CheckpointInterval = 64;
 

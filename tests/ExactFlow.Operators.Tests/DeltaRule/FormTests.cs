@@ -57,6 +57,23 @@ public sealed class FormTests
     public void OneHeadIsSplitIntoColumns(string rule)
         => AssertFormsAgree(Problems.Random(rule, time: 100, keyDim: 32, valueDim: 72));
 
+    [Theory]
+    [InlineData("efla", 900, null)]
+    [InlineData("gated_efla", 1000, null)]
+    [InlineData("log_rate_gated_efla", 700, new[] { 0, 3, 700 })]
+    [InlineData("mamba2", 640, null)]
+    public void ALoneNarrowHeadIsSplitIntoSegments(string rule, int time, int[]? offsets)
+    {
+        // Five workers for one head of one slice of columns: five segments of chunks of 16, the middle ones with transitions.
+        DeltaRuleProblem problem = Problems.Random(rule, time: time, keyDim: 24, valueDim: 12, chunkLength: 16, offsets: offsets);
+        DeltaRuleSolution expected = problem.SolveReference();
+        using var device = new CpuDevice(5) { PoisonFreshMemory = true };
+
+        Errors.AssertClose(Errors.Of(expected), problem.Solve(device, DeltaRuleForm.Chunkwise, DeltaRulePrecision.Float64), 1e-10, 1e-10);
+        Errors.AssertClose(Errors.Of(expected), problem.Solve(device, DeltaRuleForm.Chunkwise), Forward, Gradient);
+        Assert.Equal(0, device.Pool.RentedBlocks);
+    }
+
     [Fact]
     public void LongKeysAndLargeSteps()
     {

@@ -12,23 +12,18 @@ namespace ExactFlow.Operators;
 /// </code>
 /// and each L_r gets what every product that it scales contributes: (value . its gradient), with the sign it has there.
 /// </content>
-internal unsafe ref partial struct ChunkKernel<TL, T>
+internal unsafe partial struct ChunkKernel<TL, T>
 {
     /// <summary>Gradients of the lane.</summary>
-    public void Backward()
+    /// <param name="end">This lane's columns of the gradient of the state after its last chunk, or null for zero.</param>
+    /// <param name="start">Where those of the gradient of the state before its first chunk go.</param>
+    public void Backward(T* end, GradientTarget<T> start)
     {
-        if (call.GradFinalState != null)
+        LoadState(end, w.GradState);
+        for (int chunk = lane.EndChunk - 1; chunk >= lane.FirstChunk; chunk--)
         {
-            LoadState(call.GradFinalState, lane.Sequence, w.GradState);
-        }
-
-        int length = call.Length(lane.Sequence);
-        int firstChunk = call.FirstChunk(lane.Sequence);
-        for (int chunk = call.ChunksOf(length) - 1; chunk >= 0; chunk--)
-        {
-            int first = chunk * call.ChunkLength;
-            LoadState(call.ChunkStates, firstChunk + chunk, w.State);
-            LoadChunk(call.FirstToken(lane.Sequence) + first, Math.Min(call.ChunkLength, length - first), wantQueries: true);
+            LoadState(ChunkState(chunk), w.State);
+            LoadChunk(chunk);
             SolveUpdates(w.State);
             LoadGradOutputs();
             SolveGradUpdates();
@@ -38,14 +33,25 @@ internal unsafe ref partial struct ChunkKernel<TL, T>
             RetreatState();
         }
 
-        if (call.GradInitialState.IsWanted)
+        for (int i = 0; start.IsWanted && i < KeyDim; i++)
         {
-            for (int i = 0; i < KeyDim; i++)
-            {
-                T* target = call.GradInitialState.Pointer + StateAt(lane.Sequence) + (i * call.Sizes.ValueDim);
-                Rows<TL, T>.Write(w.GradState + (i * w.ValueRow), T.One, target, lane.Columns, call.GradInitialState.Accumulate);
-            }
+            Rows<TL, T>.Write(w.GradState + (i * w.ValueRow), T.One, start.Pointer + (i * call.Sizes.ValueDim), lane.Columns, start.Accumulate);
         }
+    }
+
+    /// <summary>The gradient of the state before the lane, without those of the inputs.</summary>
+    public void CarryBackward(T* end, T* start)
+    {
+        LoadState(end, w.GradState);
+        for (int chunk = lane.EndChunk - 1; chunk >= lane.FirstChunk; chunk--)
+        {
+            LoadChunk(chunk);
+            LoadGradOutputs();
+            SolveGradUpdates();
+            RetreatState();
+        }
+
+        SaveState(w.GradState, start);
     }
 
     private readonly void LoadGradOutputs()

@@ -1,35 +1,59 @@
 namespace ExactFlow.Operators;
 
 /// <content>The pass forwards.</content>
-internal unsafe ref partial struct ChunkKernel<TL, T>
+internal unsafe partial struct ChunkKernel<TL, T>
 {
-    /// <summary>Output and final state of the lane; states before each chunk too if the call has room for them.</summary>
-    public void Forward()
+    /// <summary>Output of the lane; states before each chunk too if the call has room for them.</summary>
+    /// <param name="start">This lane's columns of the state before its first chunk, or null for zero.</param>
+    /// <param name="end">Where those of the state after its last chunk go, or null.</param>
+    public void Forward(T* start, T* end)
     {
-        if (call.InitialState != null)
+        LoadState(start, w.State);
+        for (int chunk = lane.FirstChunk; chunk < lane.EndChunk; chunk++)
         {
-            LoadState(call.InitialState, lane.Sequence, w.State);
-        }
-
-        int length = call.Length(lane.Sequence);
-        int chunk = call.ChunkStates == null ? 0 : call.FirstChunk(lane.Sequence);
-        for (int first = 0; first < length; first += call.ChunkLength, chunk++)
-        {
-            if (call.ChunkStates != null)
-            {
-                SaveState(w.State, call.ChunkStates, chunk);
-            }
-
-            LoadChunk(call.FirstToken(lane.Sequence) + first, Math.Min(call.ChunkLength, length - first), wantQueries: true);
+            SaveState(w.State, call.ChunkStates == null ? null : ChunkState(chunk));
+            LoadChunk(chunk);
             SolveUpdates(w.State);
             WriteOutputs();
             AdvanceState();
         }
 
-        if (call.FinalState != null)
+        SaveState(w.State, end);
+    }
+
+    /// <summary>The state after the lane, without outputs.</summary>
+    public void CarryForward(T* start, T* end)
+    {
+        LoadState(start, w.State);
+        for (int chunk = lane.FirstChunk; chunk < lane.EndChunk; chunk++)
         {
-            SaveState(w.State, call.FinalState, lane.Sequence);
+            LoadChunk(chunk, wantQueries: false);
+            SolveUpdates(w.State);
+            AdvanceState();
         }
+
+        SaveState(w.State, end);
+    }
+
+    /// <summary>
+    /// The lane's transition: the [keyDim, keyDim] matrix that takes the state before it to its part of the state after it. A state of keyDim columns,
+    /// the identity at first, is carried through with values of zero; the lane must have keyDim columns.
+    /// </summary>
+    public void Transition(T* transition)
+    {
+        for (int i = 0; i < KeyDim; i++)
+        {
+            w.State[(i * w.ValueRow) + i] = T.One;
+        }
+
+        for (int chunk = lane.FirstChunk; chunk < lane.EndChunk; chunk++)
+        {
+            LoadChunk(chunk, wantQueries: false);
+            SolveUpdates(w.State, withValues: false);
+            AdvanceState();
+        }
+
+        Rows<TL, T>.Copy(w.State, w.ValueRow, transition, KeyDim, KeyDim, KeyDim);
     }
 
     /// <summary>O = (gamma Q) S + P U.</summary>

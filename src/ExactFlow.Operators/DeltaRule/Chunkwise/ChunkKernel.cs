@@ -13,7 +13,7 @@ namespace ExactFlow.Operators;
 /// where gamma_r = exp(L_r) and delta_i = exp(L_C - L_i). <c>kn = k / |k|</c>, <c>e</c> and <c>w</c> belong to it, and Q holds scale q.
 /// This file: loading a chunk and the triangular matrices; the passes are in ChunkKernel.Forward.cs and ChunkKernel.Backward.cs.
 /// </summary>
-internal unsafe ref partial struct ChunkKernel<TL, T>
+internal unsafe partial struct ChunkKernel<TL, T>
     where TL : struct, ILanes<TL, T>
     where T : unmanaged, IFloatingPointIeee754<T>
 {
@@ -50,18 +50,32 @@ internal unsafe ref partial struct ChunkKernel<TL, T>
 
     private readonly long ScalarAt(int t) => call.ScalarOffset(token + t, lane.Head);
 
-    /// <summary>Where this lane's columns of a state tensor [.., valueHeads, keyDim, valueDim] begin, given the index of the outermost dimension.</summary>
-    private readonly long StateAt(int outer) => call.StateOffset(outer, lane.Head) + lane.FirstColumn;
+    /// <summary>This lane's columns of the state before a chunk, counted within the sequence.</summary>
+    private readonly T* ChunkState(int chunk) => call.ChunkStates + call.StateOffset(call.FirstChunk(lane.Sequence) + chunk, lane.Head) + lane.FirstColumn;
 
-    private readonly void LoadState(T* states, int outer, T* tile) => Rows<TL, T>.Copy(states + StateAt(outer), call.Sizes.ValueDim, tile, w.ValueRow, KeyDim, lane.Columns);
-
-    private readonly void SaveState(T* tile, T* states, int outer) => Rows<TL, T>.Copy(tile, w.ValueRow, states + StateAt(outer), call.Sizes.ValueDim, KeyDim, lane.Columns);
-
-    /// <summary>Chooses a chunk, reads its keys and queries, evaluates the rule, and forms A and P.</summary>
-    private void LoadChunk(long firstToken, int tokens, bool wantQueries)
+    /// <summary>Reads this lane's columns of a state; null is zero, which the tile is already.</summary>
+    private readonly void LoadState(T* state, T* tile)
     {
-        token = firstToken;
-        count = tokens;
+        if (state != null)
+        {
+            Rows<TL, T>.Copy(state, call.Sizes.ValueDim, tile, w.ValueRow, KeyDim, lane.Columns);
+        }
+    }
+
+    private readonly void SaveState(T* tile, T* state)
+    {
+        if (state != null)
+        {
+            Rows<TL, T>.Copy(tile, w.ValueRow, state, call.Sizes.ValueDim, KeyDim, lane.Columns);
+        }
+    }
+
+    /// <summary>Chooses a chunk, reads its keys and, if wanted, queries, evaluates the rule, and forms A and P.</summary>
+    private void LoadChunk(int chunk, bool wantQueries = true)
+    {
+        int first = chunk * call.ChunkLength;
+        token = call.FirstToken(lane.Sequence) + first;
+        count = Math.Min(call.ChunkLength, call.Length(lane.Sequence) - first);
         LoadKeys();
         if (wantQueries)
         {
@@ -196,9 +210,14 @@ internal unsafe ref partial struct ChunkKernel<TL, T>
     }
 
     /// <summary>U: the right-hand side w V + (gamma E) S, then the triangular system.</summary>
-    private readonly void SolveUpdates(T* state)
+    private readonly void SolveUpdates(T* state, bool withValues = true)
     {
-        for (int t = 0; t < count; t++)
+        if (!withValues)
+        {
+            new Span<T>(w.Updates, checked((int)(count * w.ValueRow))).Clear();
+        }
+
+        for (int t = 0; withValues && t < count; t++)
         {
             Rows<TL, T>.Scale(call.Value + ValueAt(t), w.Write[t], w.Updates + (t * w.ValueRow), lane.Columns);
         }

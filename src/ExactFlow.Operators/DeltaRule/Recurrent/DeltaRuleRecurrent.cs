@@ -14,7 +14,7 @@ internal static unsafe class DeltaRuleRecurrent<TL, T>
 {
     public static void Forward(CpuDevice device, in DeltaRuleCall<T> call)
     {
-        LanePlan plan = LanePlan.For(call, device.Workers);
+        LanePlan plan = LanePlan.For(call, device.Workers, mayUseSegments: false);
         long bytes = RecurrentWorkspace<T>.Bytes(MostTokens(call), call.Sizes.KeyDim, plan.SliceColumns, backward: false);
         using var scratch = new Scratch(device, bytes * device.Workers.WorkerCount);
         device.Workers.For(plan.Count, new Body(call, plan, (byte*)scratch.Address, bytes, sums: null));
@@ -23,7 +23,7 @@ internal static unsafe class DeltaRuleRecurrent<TL, T>
     /// <summary>Needs <see cref="DeltaRuleCall{T}.ChunkStates"/> of a forward pass.</summary>
     public static void Backward(CpuDevice device, in DeltaRuleCall<T> call)
     {
-        LanePlan plan = LanePlan.For(call, device.Workers);
+        LanePlan plan = LanePlan.For(call, device.Workers, mayUseSegments: false);
         long bytes = RecurrentWorkspace<T>.Bytes(MostTokens(call), call.Sizes.KeyDim, plan.SliceColumns, backward: true);
         using var scratch = new Scratch(device, bytes * device.Workers.WorkerCount);
         using var sums = new PartialSums<T>(device, call, plan);
@@ -40,7 +40,7 @@ internal static unsafe class DeltaRuleRecurrent<TL, T>
 
         public void Run(int index, int worker)
         {
-            Lane lane = plan[index];
+            Lane lane = plan.Lane(call, index);
             RecurrentWorkspace<T> workspace = RecurrentWorkspace<T>.In(
                 scratch + (worker * bytesPerWorker), MostTokens(call), call.Sizes.KeyDim, plan.SliceColumns, backward: sums is not null);
             if (sums is null)

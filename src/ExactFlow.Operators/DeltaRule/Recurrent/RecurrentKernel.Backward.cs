@@ -4,7 +4,7 @@ namespace ExactFlow.Operators;
 /// The pass backwards, section 6 of the method line by line: states within a block are recomputed from the one before it, so memory is
 /// that of the boundary states and one block per worker.
 /// </content>
-internal unsafe ref partial struct RecurrentKernel<TL, T>
+internal unsafe partial struct RecurrentKernel<TL, T>
 {
     /// <summary>Gradients of the lane.</summary>
     public void Backward()

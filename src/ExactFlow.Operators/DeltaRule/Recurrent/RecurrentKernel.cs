@@ -9,7 +9,7 @@ namespace ExactFlow.Operators;
 /// So the pass that writes <c>S = g S + k u^T</c> gathers p and r of the next token from what it writes: 6 K V operations, one load and one store per element.
 /// This file: the pass forwards; backwards in RecurrentKernel.Backward.cs.
 /// </summary>
-internal unsafe ref partial struct RecurrentKernel<TL, T>
+internal unsafe partial struct RecurrentKernel<TL, T>
     where TL : struct, ILanes<TL, T>
     where T : unmanaged, IFloatingPointIeee754<T>
 {
