@@ -1,7 +1,4 @@
 using System.Numerics;
-using ExactFlow.Tensors;
-using ExactFlow.Tensors.Memory;
-using ExactFlow.Tensors.Parallel;
 
 namespace ExactFlow.Operators;
 
