@@ -48,7 +48,7 @@ public static unsafe partial class CrossEntropy
             }
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static float Largest<TV>(float* row, int count)
             where TV : struct, IFloatVector<TV>
         {
@@ -71,7 +71,7 @@ public static unsafe partial class CrossEntropy
         }
 
         /// <summary>row = exp(row - max); returns the sum. Lanes past the end are left out of it.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static float Exponentials<TV>(float* row, int count, float max)
             where TV : struct, IFloatVector<TV>
         {
@@ -99,7 +99,7 @@ public static unsafe partial class CrossEntropy
             return (sum0 + sum1).Sum();
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static void Scale<TV>(float* row, int count, float factor)
             where TV : struct, IFloatVector<TV>
         {

@@ -34,7 +34,7 @@ public static unsafe partial class GradientNorm
         public readonly void Run(int index, int worker) => Partials[index] = SquaredSum(Chunks[index].Gradient, Chunks[index].Length);
 
         /// <summary>In float64, where no square of a float32 overflows or vanishes. Four sums in flight hide the latency of the additions.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static double SquaredSum(float* values, int count)
         {
             Vector<double> sum0 = Vector<double>.Zero;

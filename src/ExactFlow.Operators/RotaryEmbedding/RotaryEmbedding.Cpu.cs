@@ -111,7 +111,7 @@ public static unsafe partial class RotaryEmbedding
             }
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private readonly void RotateHead<TV>(float* x, float* y, float* cosines, float* sines)
             where TV : struct, IFloatVector<TV>
         {

@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
@@ -28,8 +27,8 @@ public static unsafe partial class SoftmaxAttention
         public bool AccumulateV;
         public float* Work;
 
-        /// <summary>Floats one worker needs: transposed queries and output gradients, weights, score gradients, and two numbers per query.</summary>
-        public static long WorkFloats(in Problem problem) => Tile * ((long)problem.Dim + problem.ValueDim + (2 * Tile) + 2);
+        /// <summary>Floats one worker needs: queries and output gradients, both also transposed, keys, weights, score gradients, and two numbers per query.</summary>
+        public static long WorkFloats(in Problem problem) => Tile * ((3L * Padded(problem.Dim)) + (2 * Padded(problem.ValueDim)) + (2 * Tile) + 2);
 
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
@@ -66,59 +65,62 @@ public static unsafe partial class SoftmaxAttention
         }
 
         /// <summary>One tile of queries against every key tile it sees.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
         private readonly void Queries<TV>(int batch, int head, int kvHead, QueryTile tile, float* work)
             where TV : struct, IFloatVector<TV>
         {
             (int dim, int valueDim, int count) = (Problem.Dim, Problem.ValueDim, tile.Count);
+            (int stride, int valueStride) = (Padded(dim), Padded(valueDim));
             float* weights = work;
             float* scoreGradients = weights + (Tile * Tile);
-            float* queries = scoreGradients + (Tile * Tile);
-            float* gradients = queries + (Tile * dim);
-            float* logSums = gradients + (Tile * valueDim);
+            float* keyTile = scoreGradients + (Tile * Tile);
+            float* queries = keyTile + (Tile * stride);
+            float* queriesTransposed = queries + (Tile * stride);
+            float* gradients = queriesTransposed + (Tile * stride);
+            float* gradientsTransposed = gradients + (Tile * valueStride);
+            float* logSums = gradientsTransposed + (Tile * valueStride);
             float* means = logSums + Tile;
-
-            float* query = Problem.Q + Problem.QueryOffset(batch, tile.First, head);
-            float* outputGradient = OutputGradient + Problem.OutputOffset(batch, tile.First, head);
-            TransposeTile<TV>(query, Problem.QueryStride, count, dim, queries);
-            TransposeTile<TV>(outputGradient, Problem.OutputStride, count, valueDim, gradients);
+            CopyTile(Problem.Q + Problem.QueryOffset(batch, tile.First, head), Problem.QueryStride, count, dim, queries, stride);
+            CopyTile(OutputGradient + Problem.OutputOffset(batch, tile.First, head), Problem.OutputStride, count, valueDim, gradients, valueStride);
+            TransposeTile<TV>(queries, stride, count, dim, queriesTransposed);
+            TransposeTile<TV>(gradients, valueStride, count, valueDim, gradientsTransposed);
             QueryScalars<TV>(batch, head, tile, logSums, means);
 
             for (int first = tile.DocumentStart; first <= tile.First; first += Tile)
             {
                 bool isDiagonal = first == tile.First;
                 int keys = isDiagonal ? count : Tile;
-                float* key = Problem.K + Problem.KeyOffset(batch, first, kvHead);
-                float* value = Problem.V + Problem.ValueOffset(batch, first, kvHead);
-                TileProduct.Multiply<TV>(keys, Tile, dim, key, Problem.KeyStride, false, queries, Tile, weights, Tile, accumulate: false, Problem.Scale);
-                TileProduct.Multiply<TV>(keys, Tile, valueDim, value, Problem.ValueStride, false, gradients, Tile, scoreGradients, Tile, accumulate: false);
+                int part = isDiagonal ? DiagonalPart : Tile;
+                (long keyOffset, long valueOffset) = (Problem.KeyOffset(batch, first, kvHead), Problem.ValueOffset(batch, first, kvHead));
+                CopyTile(Problem.K + keyOffset, Problem.KeyStride, keys, dim, keyTile, stride);
+                Scores<TV>(keys, part, dim, keyTile, stride, queriesTransposed, weights, Problem.Scale);
+                Scores<TV>(keys, part, valueDim, Problem.V + valueOffset, Problem.ValueStride, gradientsTransposed, scoreGradients, 1);
                 if (isDiagonal)
                 {
-                    MaskDiagonal(weights, keys, float.NegativeInfinity);
+                    HideFuture(weights, keys);
                 }
 
                 SoftmaxGradient<TV>(weights, scoreGradients, keys, logSums, means);
                 if (GradV is not null)
                 {
-                    float* target = GradV + Problem.ValueOffset(batch, first, kvHead);
-                    TileProduct.Multiply<TV>(keys, valueDim, count, weights, Tile, false, outputGradient, Problem.OutputStride, target, Problem.ValueStride, accumulate: true);
+                    OverQueries<TV>(keys, part, count, valueDim, weights, gradients, valueStride, GradV + valueOffset, Problem.ValueStride, 1);
                 }
 
                 if (GradK is not null)
                 {
-                    float* target = GradK + Problem.KeyOffset(batch, first, kvHead);
-                    TileProduct.Multiply<TV>(keys, dim, count, scoreGradients, Tile, false, query, Problem.QueryStride, target, Problem.KeyStride, accumulate: true, Problem.Scale);
+                    OverQueries<TV>(keys, part, count, dim, scoreGradients, queries, stride, GradK + keyOffset, Problem.KeyStride, Problem.Scale);
                 }
 
                 if (GradQ is not null)
                 {
                     float* target = GradQ + Problem.QueryOffset(batch, tile.First, head);
-                    bool accumulate = AccumulateQ || first > tile.DocumentStart;
-                    TileProduct.Multiply<TV>(count, dim, keys, scoreGradients, Tile, true, key, Problem.KeyStride, target, Problem.QueryStride, accumulate, Problem.Scale);
+                    OverKeys<TV>(count, part, keys, dim, scoreGradients, keyTile, stride, target, Problem.QueryStride, AccumulateQ || first > tile.DocumentStart, Problem.Scale);
                 }
             }
         }
 
         /// <summary>Per query the logarithm of its sum of exponentials and sum_s p_s dp_s, which equals do . o; zeros for missing queries.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
         private readonly void QueryScalars<TV>(int batch, int head, QueryTile tile, float* logSums, float* means)
             where TV : struct, IFloatVector<TV>
         {
@@ -132,7 +134,7 @@ public static unsafe partial class SoftmaxAttention
         }
 
         /// <summary>weights: scores become p = exp(score - logSum); gradients: dp becomes p (dp - mean).</summary>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static void SoftmaxGradient<TV>(float* weights, float* gradients, int keys, float* logSums, float* means)
             where TV : struct, IFloatVector<TV>
         {

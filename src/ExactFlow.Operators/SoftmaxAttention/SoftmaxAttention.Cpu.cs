@@ -16,6 +16,9 @@ public static unsafe partial class SoftmaxAttention
     /// <summary>Queries, and keys, per tile.</summary>
     private const int Tile = 64;
 
+    /// <summary>A tile on the diagonal is worked on in parts of this many keys and queries, which skips a quarter of it.</summary>
+    private const int DiagonalPart = 32;
+
     private static void Forward(CpuDevice device, Tensor q, Tensor k, Tensor v, float scale, SequenceOffsets? offsets, Tensor output, Tensor? logSums)
     {
         var problem = new Problem(q, k, v, scale);
@@ -161,16 +164,69 @@ public static unsafe partial class SoftmaxAttention
         }
     }
 
-    /// <summary>Hides from each query of a diagonal tile the keys after it: scores[key, query] for query &lt; key.</summary>
-    private static void MaskDiagonal(float* scores, int keys, float hidden)
+    /// <summary>destination[rows, width] = source[rows, width] at another stride: heads interleave in memory, and rows far apart share few sets of the first-level cache.</summary>
+    private static void CopyTile(float* source, int stride, int rows, int width, float* destination, int destinationStride)
     {
-        for (int key = 1; key < keys; key++)
+        for (int row = 0; row < rows; row++)
         {
-            new Span<float>(scores + (key * Tile), key).Fill(hidden);
+            new ReadOnlySpan<float>(source + ((long)row * stride), width).CopyTo(new Span<float>(destination + (row * destinationStride), width));
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    /// <summary>
+    /// scores[keys, Tile] = factor * rows[keys, width] columns[width, Tile]. With part less than Tile the tile is a diagonal one: of each part of the keys
+    /// only the queries from that part on are computed; what is left out nobody reads.
+    /// </summary>
+    private static void Scores<TV>(int keys, int part, int width, float* rows, int rowStride, float* columns, float* scores, float factor)
+        where TV : struct, IFloatVector<TV>
+    {
+        for (int first = 0; first < keys; first += part)
+        {
+            int count = Math.Min(part, keys - first);
+            TileProduct.Multiply<TV>(
+                count, Tile - first, width, rows + ((long)first * rowStride), rowStride, false, columns + first, Tile, scores + (first * Tile) + first, Tile, accumulate: false, factor);
+        }
+    }
+
+    /// <summary>target[queries, width] (+)= factor * weights[keys, queries]^T rows[keys, width]; on a diagonal tile each part of the queries takes the keys up to its end.</summary>
+    private static void OverKeys<TV>(
+        int queries, int part, int keys, int width, float* weights, float* rows, int rowStride, float* target, int targetStride, bool accumulate, float factor = 1)
+        where TV : struct, IFloatVector<TV>
+    {
+        for (int first = 0; first < queries; first += part)
+        {
+            int count = Math.Min(part, queries - first);
+            int seen = part == Tile ? keys : first + count;
+            TileProduct.Multiply<TV>(
+                count, width, seen, weights + first, Tile, true, rows, rowStride, target + ((long)first * targetStride), targetStride, accumulate, factor);
+        }
+    }
+
+    /// <summary>target[keys, width] += factor * weights[keys, queries] rows[queries, width]; on a diagonal tile each part of the keys takes the queries from its start on.</summary>
+    private static void OverQueries<TV>(int keys, int part, int queries, int width, float* weights, float* rows, int rowStride, float* target, int targetStride, float factor)
+        where TV : struct, IFloatVector<TV>
+    {
+        for (int first = 0; first < keys; first += part)
+        {
+            int count = Math.Min(part, keys - first);
+            TileProduct.Multiply<TV>(
+                count, width, queries - first, weights + (first * Tile) + first, Tile, false, rows + (first * rowStride), rowStride,
+                target + ((long)first * targetStride), targetStride, accumulate: true, factor);
+        }
+    }
+
+    /// <summary>Hides from each query of a diagonal tile the keys after it: scores[key, query] is minus infinity for query &lt; key.</summary>
+    private static void HideFuture(float* scores, int keys)
+    {
+        for (int key = 1; key < keys; key++)
+        {
+            new Span<float>(scores + (key * Tile), key).Fill(float.NegativeInfinity);
+        }
+    }
+
+    private static int Padded(int width) => (width + 15) & ~15;
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static float Dot<TV>(float* left, float* right, int count)
         where TV : struct, IFloatVector<TV>
     {

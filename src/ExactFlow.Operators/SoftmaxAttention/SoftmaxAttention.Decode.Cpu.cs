@@ -56,6 +56,7 @@ public static unsafe partial class SoftmaxAttention
         }
 
         /// <summary>scores[head, i] = scale * q[head] . k[i].</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private readonly void FillScores<TV>(float* queries, float* keys, int count, float* scores)
             where TV : struct, IFloatVector<TV>
         {
@@ -81,6 +82,7 @@ public static unsafe partial class SoftmaxAttention
             return max;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static float Exponentials<TV>(float* scores, int count, float max)
             where TV : struct, IFloatVector<TV>
         {
@@ -96,6 +98,7 @@ public static unsafe partial class SoftmaxAttention
         }
 
         /// <summary>output[head] += sum_i weight[head, i] v[i], four entries at a time.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private readonly void AddValues<TV>(float* weights, float* values, int count, float* parts)
             where TV : struct, IFloatVector<TV>
         {
@@ -110,7 +113,7 @@ public static unsafe partial class SoftmaxAttention
             }
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private readonly void AddRows<TV>(float* weights, float* rows, int count, float* output)
             where TV : struct, IFloatVector<TV>
         {

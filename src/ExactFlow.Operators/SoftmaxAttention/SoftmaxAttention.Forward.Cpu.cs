@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Operators;
@@ -18,22 +17,23 @@ public static unsafe partial class SoftmaxAttention
         public float* LogSums;
         public float* Work;
 
-        /// <summary>Floats one worker needs: transposed queries, scores, the output tile, and per query the maximum, the sum and the correction.</summary>
-        public static long WorkFloats(in Problem problem) => Tile * ((long)problem.Dim + Tile + Padded(problem.ValueDim) + 3);
+        /// <summary>Floats one worker needs: transposed queries, scores, a tile of values, the output tile, and per query the maximum, the sum and the correction.</summary>
+        public static long WorkFloats(in Problem problem) => Tile * ((long)problem.Dim + Tile + (2 * Padded(problem.ValueDim)) + 3);
 
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
-            int heads = Problem.Batch * Problem.Heads;
-            QueryTile tile = Tiles[index / heads];
-            (int batch, int head) = Math.DivRem(index % heads, Problem.Heads);
+            (int row, int tileIndex) = Math.DivRem(index, TileCount);
+            (int batch, int head) = Math.DivRem(row, Problem.Heads);
+            QueryTile tile = Tiles[tileIndex];
             int kvHead = head / (Problem.Heads / Problem.KvHeads);
             (int dim, int valueDim) = (Problem.Dim, Problem.ValueDim);
             int outputStride = Padded(valueDim);
 
             float* output = Work + (worker * WorkFloats(Problem));
             float* scores = output + (Tile * outputStride);
-            float* queries = scores + (Tile * Tile);
+            float* values = scores + (Tile * Tile);
+            float* queries = values + (Tile * outputStride);
             float* max = queries + (Tile * dim);
             float* sum = max + Tile;
             float* correction = sum + Tile;
@@ -43,24 +43,24 @@ public static unsafe partial class SoftmaxAttention
 
             for (int first = tile.DocumentStart; first <= tile.First; first += Tile)
             {
+                bool isFirst = first == tile.DocumentStart;
                 bool isDiagonal = first == tile.First;
                 int keys = isDiagonal ? tile.Count : Tile;
-                TileProduct.Multiply<TV>(
-                    keys, Tile, dim, Problem.K + Problem.KeyOffset(batch, first, kvHead), Problem.KeyStride, false, queries, Tile, scores, Tile, accumulate: false, Problem.Scale);
+                int part = isDiagonal ? DiagonalPart : Tile;
+                Scores<TV>(keys, part, dim, Problem.K + Problem.KeyOffset(batch, first, kvHead), Problem.KeyStride, queries, scores, Problem.Scale);
                 if (isDiagonal)
                 {
-                    MaskDiagonal(scores, keys, float.NegativeInfinity);
+                    HideFuture(scores, keys);
                 }
 
-                bool isFirst = first == tile.DocumentStart;
                 UpdateSoftmax<TV>(scores, keys, max, sum, correction);
                 if (!isFirst)
                 {
                     ScaleRows<TV>(output, outputStride, tile.Count, valueDim, correction);
                 }
 
-                TileProduct.Multiply<TV>(
-                    tile.Count, valueDim, keys, scores, Tile, true, Problem.V + Problem.ValueOffset(batch, first, kvHead), Problem.ValueStride, output, outputStride, accumulate: !isFirst);
+                CopyTile(Problem.V + Problem.ValueOffset(batch, first, kvHead), Problem.ValueStride, keys, valueDim, values, outputStride);
+                OverKeys<TV>(tile.Count, part, keys, valueDim, scores, values, outputStride, output, outputStride, accumulate: !isFirst);
             }
 
             Finish<TV>(output, outputStride, tile.Count, max, sum, Output + Problem.OutputOffset(batch, tile.First, head));
@@ -70,10 +70,8 @@ public static unsafe partial class SoftmaxAttention
             }
         }
 
-        private static int Padded(int width) => (width + 15) & ~15;
-
         /// <summary>scores become exp(scores - maximum), with the maximum and the sum brought up to date; correction = exp(old maximum - new).</summary>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static void UpdateSoftmax<TV>(float* scores, int keys, float* max, float* sum, float* correction)
             where TV : struct, IFloatVector<TV>
         {
@@ -102,7 +100,7 @@ public static unsafe partial class SoftmaxAttention
         }
 
         /// <summary>Multiplies each row by its factor; rows whose maximum stayed (most, after the first tiles) are left alone.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private static void ScaleRows<TV>(float* rows, int stride, int count, int width, float* factors)
             where TV : struct, IFloatVector<TV>
         {
@@ -124,6 +122,7 @@ public static unsafe partial class SoftmaxAttention
         }
 
         /// <summary>Divides by the sums, writes the output rows, and turns each maximum into the logarithm of its query's sum of exponentials.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
         private readonly void Finish<TV>(float* output, int stride, int count, float* max, float* sum, float* destination)
             where TV : struct, IFloatVector<TV>
         {
