@@ -15,7 +15,7 @@ namespace ExactFlow.Training;
 public sealed class Comparison
 {
     private readonly ComparisonOptions options;
-    private readonly TextPair text;
+    private readonly TextCorpus text;
     private readonly string folder;
     private readonly int threads;
     private readonly double machineFlopsPerSecond;
@@ -29,7 +29,7 @@ public sealed class Comparison
     /// <param name="threads">Threads of each model's device (they never run at the same time), 0 for all.</param>
     /// <param name="machineFlopsPerSecond">Measured matrix-product rate, or 0.</param>
     /// <exception cref="InvalidInputException">A rule is unknown or given twice, or there are no rules or seeds.</exception>
-    public Comparison(ComparisonOptions options, TextPair text, string folder, IComparisonObserver observer, int threads = 0, double machineFlopsPerSecond = 0)
+    public Comparison(ComparisonOptions options, TextCorpus text, string folder, IComparisonObserver observer, int threads = 0, double machineFlopsPerSecond = 0)
     {
         this.options = options ?? throw new ArgumentNullException(nameof(options));
         this.text = text ?? throw new ArgumentNullException(nameof(text));
@@ -61,7 +61,7 @@ public sealed class Comparison
         AtomicFile.WriteAllText(Path.Combine(folder, "comparison.json"), OptionsJson.Write(options));
         observer.OnStage("learning the tokenizer and encoding the text");
         TokenizedText tokenized = TokenizedText.Prepare(
-            options.Training.Data, text.Training, text.Validation, Path.Combine(folder, "tokenizer.json"), options.Training.Seed, threads);
+            options.Training.Data, text, Path.Combine(folder, "tokenizer.json"), options.Training.Seed, threads);
         observer.OnText(tokenized);
 
         var measured = new Dictionary<string, List<SeedResult>>(StringComparer.Ordinal);
@@ -78,8 +78,8 @@ public sealed class Comparison
         var result = new ComparisonResult
         {
             Rules = [.. options.Rules.Select(rule => new RuleResult { Rule = rule, Parameters = parameters[rule], Seeds = measured[rule] })],
-            BrotliBitsPerByte = BrotliBaseline.BitsPerByte(Join(text.Validation)),
-            ValidationBytes = text.Validation.Sum(document => (long)document.Length),
+            BrotliBitsPerByte = BrotliBaseline.BitsPerByte(text.Validation.Span),
+            ValidationBytes = text.Validation.Length,
             TrainingTokens = tokenized.Training.TokenCount,
             Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds,
         };
@@ -89,17 +89,6 @@ public sealed class Comparison
 
     /// <summary>The folder of one run of this comparison.</summary>
     public string FolderOf(string rule, int seed) => Path.Combine(folder, $"{rule}-seed{seed}");
-
-    private static byte[] Join(IReadOnlyList<ReadOnlyMemory<byte>> documents)
-    {
-        using var all = new MemoryStream();
-        foreach (ReadOnlyMemory<byte> document in documents)
-        {
-            all.Write(document.Span);
-        }
-
-        return all.ToArray();
-    }
 
     private bool RunSeed(int seed, TokenizedText tokenized, Dictionary<string, List<SeedResult>> measured, Dictionary<string, long> parameters, CancellationToken stop)
     {

@@ -1,5 +1,6 @@
 using ExactFlow.Models.Text;
 using ExactFlow.Tensors;
+using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 
 namespace ExactFlow.Training;
@@ -7,7 +8,7 @@ namespace ExactFlow.Training;
 /// <summary>A training and a validation text with the tokenizer that both went through.</summary>
 public sealed class TokenizedText
 {
-    /// <summary>The token that separates documents and begins every prompt.</summary>
+    /// <summary>The token that begins every prompt and ends a text.</summary>
     public const string EndOfTextToken = "<|endoftext|>";
 
     private TokenizedText(BytePairTokenizer tokenizer, string tokenizerJson, TokenStream training, TokenStream validation, int[] validationIds)
@@ -44,30 +45,29 @@ public sealed class TokenizedText
 
     /// <summary>Takes the tokenizer from a file if it is there, trains and writes it otherwise, and encodes both texts.</summary>
     /// <param name="options">Vocabulary, tokenizer and sequence length.</param>
-    /// <param name="training">UTF-8 documents to train on.</param>
-    /// <param name="validation">UTF-8 documents held out.</param>
+    /// <param name="text">Training and validation text.</param>
     /// <param name="cachePath">Where the trained tokenizer is kept; a resumed run reads it back instead of training it again.</param>
     /// <param name="seed">Decides the order of the training windows.</param>
     /// <param name="threads">Threads to use, 0 for all.</param>
     /// <exception cref="InvalidInputException">A text is too short, or the tokenizer lacks the end-of-text token.</exception>
-    public static TokenizedText Prepare(
-        DataOptions options, IReadOnlyList<ReadOnlyMemory<byte>> training, IReadOnlyList<ReadOnlyMemory<byte>> validation, string cachePath, int seed, int threads = 0)
+    public static TokenizedText Prepare(DataOptions options, TextCorpus text, string cachePath, int seed, int threads = 0)
     {
         ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(text);
         string path = options.Tokenizer ?? cachePath;
         if (options.Tokenizer is null && !File.Exists(cachePath))
         {
-            BytePairTokenizer.Train(training, options.Vocabulary, [EndOfTextToken], threads).Save(cachePath);
+            BytePairTokenizer.Train([text.Training], options.Vocabulary, [EndOfTextToken], threads).Save(cachePath);
         }
 
         BytePairTokenizer tokenizer = BytePairTokenizer.Load(path);
-        if (!tokenizer.SpecialTokens.TryGetValue(EndOfTextToken, out int endOfText))
+        if (!tokenizer.SpecialTokens.TryGetValue(EndOfTextToken, out _))
         {
-            throw new InvalidInputException($"The tokenizer '{path}' has no special token {EndOfTextToken}, which separates documents: use one that has, or train one (data.tokenizer=null).");
+            throw new InvalidInputException($"The tokenizer '{path}' has no special token {EndOfTextToken}, which begins prompts: use one that has, or train one (data.tokenizer=null).");
         }
 
-        int[] trainingIds = Encode(tokenizer, training, endOfText, threads);
-        int[] validationIds = Encode(tokenizer, validation, endOfText, threads);
+        int[] trainingIds = tokenizer.EncodeLong(text.Training, threads, recogniseSpecialTokens: false);
+        int[] validationIds = tokenizer.EncodeLong(text.Validation, threads, recogniseSpecialTokens: false);
         return new TokenizedText(
             tokenizer,
             File.ReadAllText(path),
@@ -94,21 +94,4 @@ public sealed class TokenizedText
             ? new TokenStream(ids, length, (ulong)seed)
             : throw new InvalidInputException(
                 $"The {which} text has {ids.Length} tokens, but one window needs {length + 1}: give a longer {which} text or lower data.sequence_length.");
-
-    /// <summary>Documents one after another, the end-of-text token between them (not after the last).</summary>
-    private static int[] Encode(BytePairTokenizer tokenizer, IReadOnlyList<ReadOnlyMemory<byte>> documents, int endOfText, int threads)
-    {
-        var ids = new List<int>();
-        foreach (ReadOnlyMemory<byte> document in documents)
-        {
-            if (ids.Count > 0)
-            {
-                ids.Add(endOfText);
-            }
-
-            ids.AddRange(tokenizer.EncodeLong(document, threads, recogniseSpecialTokens: false));
-        }
-
-        return [.. ids];
-    }
 }

@@ -4,6 +4,7 @@ using System.Text.Json;
 using ExactFlow.Models;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
+using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 using ExactFlow.Training.Report;
 
@@ -26,7 +27,7 @@ public class ComparisonTests
         return Encoding.UTF8.GetBytes(string.Join(' ', Enumerable.Range(0, words).Select(i => Words[random.Below((ulong)i, Words.Length)])) + ".\n");
     }
 
-    private static TextPair Text() => new([Document(1, 900), Document(2, 300)], [Document(3, 200)], "made-up words");
+    private static TextCorpus Text() => new("made-up words", Document(1, 1200), Document(3, 200), 1, 1);
 
     private static ComparisonOptions Options(params string[] settings) => OptionsJson.Load<ComparisonOptions>(null, [.. Small, .. settings]);
 
@@ -56,10 +57,10 @@ public class ComparisonTests
 
         using JsonDocument written = JsonDocument.Parse(File.ReadAllText(folder["results.json"]));
         Assert.Equal(result.Rules[1].Seeds[1].BitsPerByte, written.RootElement.GetProperty("rules")[1].GetProperty("seeds")[1].GetProperty("bits_per_byte").GetDouble());
-        Assert.Equal(Brotli(Text().Validation[0]), result.BrotliBitsPerByte, 1e-12);
+        Assert.Equal(Brotli(Text().Validation), result.BrotliBitsPerByte, 1e-12);
         string report = RunReport.Write(folder.Path, options, result, "made-up words", "a command");
         Assert.Contains("deltanet", File.ReadAllText(report), StringComparison.Ordinal);
-        Assert.Equal(["reading the text", "training", "scoring the whole validation text", "training", "scoring the whole validation text", "compressing the validation text with Brotli"], observer.Stages);
+        Assert.Equal(["learning the tokenizer and encoding the text", "training", "scoring the whole validation text", "training", "scoring the whole validation text", "compressing the validation text with Brotli"], observer.Stages);
     }
 
     [Fact]
@@ -115,7 +116,7 @@ public class ComparisonTests
     public void A_short_text_is_a_sentence()
     {
         using var folder = new TemporaryFolder();
-        var text = new TextPair([Document(1, 900)], [Document(3, 5)], "short");
+        var text = new TextCorpus("short", Document(1, 900), Document(3, 5), 1, 1);
         var error = Assert.Throws<InvalidInputException>(() => new Comparison(Options(), text, folder.Path, new QuietComparison()).Run(CancellationToken.None));
         Assert.Contains("validation text has", error.Message, StringComparison.Ordinal);
     }

@@ -7,6 +7,7 @@ using ExactFlow.Models;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Training;
+using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 using ExactFlow.Training.Report;
 
@@ -86,8 +87,8 @@ internal static class CompareCommand
 
             observer = new ComparisonDisplay(display, options.Seeds.Length > 1);
             display.Say("reading the text");
-            TextPair text = TextInput.Read(options.Training.Data);
-            display.Say(text.Description);
+            TextCorpus text = TextInput.Read(options.Training.Data);
+            display.Say(text.ToString());
             result = new Comparison(options, text, folder, observer, parsed.GetRequiredValue(common.Threads), rate).Run(cancellation);
             if (result is null)
             {
@@ -95,7 +96,7 @@ internal static class CompareCommand
                 return ExitCode.Interrupted;
             }
 
-            report = RunReport.Write(folder, options, result, text.Description, CommandText.Of(parsed));
+            report = RunReport.Write(folder, options, result, text.ToString(), CommandText.Of(parsed));
         }
 
         if (wantsJson)

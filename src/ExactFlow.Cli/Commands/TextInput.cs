@@ -1,4 +1,3 @@
-using ExactFlow.Training;
 using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 
@@ -8,9 +7,5 @@ namespace ExactFlow.Cli.Commands;
 internal static class TextInput
 {
     /// <summary>Reads the text that a recipe names, and what is held out of it.</summary>
-    public static TextPair Read(DataOptions options)
-    {
-        TextCorpus corpus = TextSource.Load(options.Text, options.ValidationText, options.ValidationFraction);
-        return new TextPair([corpus.Training], [corpus.Validation], corpus.ToString());
-    }
+    public static TextCorpus Read(DataOptions options) => TextSource.Load(options.Text, options.ValidationText, options.ValidationFraction);
 }

@@ -6,6 +6,7 @@ using ExactFlow.Models;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Training;
+using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 using ExactFlow.Training.Report;
 
@@ -69,15 +70,15 @@ internal static class TrainCommand
         using (TrainingDisplay display = TrainingDisplay.Create(wantsJson))
         {
             display.Say("reading the text");
-            TextPair text = TextInput.Read(options.Data);
+            TextCorpus text = TextInput.Read(options.Data);
             Directory.CreateDirectory(folder);
-            TokenizedText tokenized = TokenizedText.Prepare(options.Data, text.Training, text.Validation, Path.Combine(folder, "tokenizer.json"), options.Seed, device.Workers.WorkerCount);
-            display.Say(string.Create(CultureInfo.InvariantCulture, $"{text.Description}: {tokenized.Training.TokenCount:#,0} tokens to learn, {tokenized.ValidationIds.Length:#,0} held out"));
+            TokenizedText tokenized = TokenizedText.Prepare(options.Data, text, Path.Combine(folder, "tokenizer.json"), options.Seed, device.Workers.WorkerCount);
+            display.Say(string.Create(CultureInfo.InvariantCulture, $"{text.ToString()}: {tokenized.Training.TokenCount:#,0} tokens to learn, {tokenized.ValidationIds.Length:#,0} held out"));
             double rate = 1e9 * MachineCeilings.Measure(device.Workers).MatrixProductGigaflops;
             using var run = new LanguageModelRun(options, tokenized, device, folder, display.Observe(options.Model.Rule), rate);
             Begin(run, resume);
             bool isFinished = run.Trainer.Run(cancellation);
-            RunReport.Write(folder, options, text.Description, CommandText.Of(parsed));
+            RunReport.Write(folder, options, text.ToString(), CommandText.Of(parsed));
             if (!isFinished)
             {
                 display.Say($"stopped after step {run.Trainer.StepsDone} with a checkpoint; continue with --resume auto");
