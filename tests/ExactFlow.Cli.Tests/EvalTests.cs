@@ -19,9 +19,17 @@ public sealed class EvalTests(TrainedFixture trained) : IClassFixture<TrainedFix
     [Fact]
     public void A_carried_state_makes_the_window_irrelevant()
     {
-        double whole = Evaluate().GetProperty("loss").GetDouble();
-        Assert.Equal(whole, Evaluate("--window", "7").GetProperty("loss").GetDouble(), 1e-5);
-        Assert.Equal(whole, Evaluate("--window", "100").GetProperty("loss").GetDouble(), 1e-5);
+        double whole = Evaluate("--carry").GetProperty("loss").GetDouble();
+        Assert.Equal(whole, Evaluate("--carry", "--window", "7").GetProperty("loss").GetDouble(), 1e-5);
+        Assert.Equal(whole, Evaluate("--carry", "--window", "100").GetProperty("loss").GetDouble(), 1e-5);
+    }
+
+    [Fact]
+    public void Windows_are_as_long_as_those_trained_on_unless_told_otherwise()
+    {
+        double trainedLength = Evaluate().GetProperty("loss").GetDouble();
+        Assert.Equal(trainedLength, Evaluate("--window", "32").GetProperty("loss").GetDouble());
+        Assert.NotEqual(trainedLength, Evaluate("--window", "4").GetProperty("loss").GetDouble());
     }
 
     [Fact]

@@ -17,18 +17,21 @@ internal static class EvalCommand
     {
         Option<string> model = Settings.Required("--model", "folder of a model, a checkpoint or a run (its newest checkpoint)", "DIR");
         var text = new Option<string[]>("--text") { Description = "text to predict: files or folders", HelpName = "FILE|DIR", AllowMultipleArgumentsPerToken = true, Required = true };
-        Option<int> window = Settings.Whole("--window", "tokens read at once; for softmax attention also the longest context, others carry their state over", 1024, 2, 1 << 24);
+        Option<int?> window = Settings.OptionalWhole("--window", "tokens of context at most: windows overlap by half and the second half of each is predicted; default: the length the model was trained on", 2, 1 << 24);
+        var carry = new Option<bool>("--carry") { Description = "read the text once and carry the state all through it, beyond the length the model was trained on (not for softmax attention)" };
         var command = new CliCommand("eval", "Measures how well a model predicts a text: perplexity, and bits per byte, which compare between all models and with compressors.")
         {
             Examples =
             [
                 ("exactflow eval --model runs/first --text book.txt", "one text"),
                 ("exactflow eval --model runs/first --text books/ --json", "all texts of a folder, one after the other, for a script"),
+                ("exactflow eval --model runs/first --text book.txt --carry", "how far a state trained on short texts carries"),
             ],
         };
         command.Options.Add(model);
         command.Options.Add(text);
         command.Options.Add(window);
+        command.Options.Add(carry);
         CommonOptions common = CommonOptions.AddTo(command);
         command.SetAction(parsed =>
         {
@@ -38,7 +41,8 @@ internal static class EvalCommand
             cancellation.ThrowIfCancellationRequested();
             long start = Stopwatch.GetTimestamp();
             int[] ids = trained.Tokenizer.EncodeLong(bytes, device.Workers.WorkerCount, recogniseSpecialTokens: false);
-            TextScore score = new Evaluator(trained.Model, TokenizedText.CountBytes(trained.Tokenizer)).Score(ids, trained.ContextToken, parsed.GetRequiredValue(window));
+            TextScore score = new Evaluator(trained.Model, TokenizedText.CountBytes(trained.Tokenizer))
+                .Score(ids, trained.ContextToken, parsed.GetValue(window) ?? trained.Model.Config.MaxPositions, parsed.GetValue(carry));
             double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
             if (common.WantsJson(parsed))
             {
