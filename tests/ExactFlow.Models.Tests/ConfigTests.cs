@@ -13,7 +13,11 @@ public sealed class ConfigTests
     {
         LanguageModelConfig config = TestModels.Config(name) with
         {
-            BeginToken = 1, EndToken = 2, MaxPositions = 777, NormEpsilon = 1e-5, TieEmbeddings = true,
+            BeginToken = 1,
+            EndToken = 2,
+            MaxPositions = 777,
+            NormEpsilon = 1e-5,
+            TieEmbeddings = true,
         };
         Assert.Equal(config, LanguageModelConfig.FromJson(config.ToJson()));
     }

@@ -50,7 +50,14 @@ internal static class TestModels
         LanguageModelConfig efla = configs["efla"];
         configs["efla, all options"] = efla with
         {
-            OutputGate = true, DoubleStepSize = true, NormalizeKeys = true, TieEmbeddings = true, ConvolutionWidth = 3, KeyDim = 3, ValueDim = 9, Layers = 3,
+            OutputGate = true,
+            DoubleStepSize = true,
+            NormalizeKeys = true,
+            TieEmbeddings = true,
+            ConvolutionWidth = 3,
+            KeyDim = 3,
+            ValueDim = 9,
+            Layers = 3,
         };
         configs["gated_efla, shared keys"] = configs["gated_efla"] with { Heads = 4, KeyHeads = 2 };
         configs["mamba2, two groups"] = configs["mamba2"] with { KeyHeads = 2, TieEmbeddings = true };

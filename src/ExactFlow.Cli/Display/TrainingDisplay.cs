@@ -1,4 +1,5 @@
 using ExactFlow.Training;
+using Spectre.Console;
 
 namespace ExactFlow.Cli.Display;
 
@@ -10,7 +11,7 @@ internal abstract class TrainingDisplay : IDisposable
     public static TrainingDisplay Create(bool wantsJson) =>
         wantsJson ? new TrainingLines(Console.Error)
         : Console.IsOutputRedirected ? new TrainingLines(Console.Out)
-        : new TrainingTable();
+        : new TrainingTable(AnsiConsole.Console);
 
     /// <summary>A run to be shown under a name, such as <c>efla</c> or <c>deltanet, seed 43</c>.</summary>
     public abstract ITrainingObserver Observe(string run);

@@ -14,11 +14,14 @@ internal sealed class TrainingTable : TrainingDisplay
     private readonly List<string> said = [];
     private readonly Lock drawing = new();
     private readonly ManualResetEventSlim ended = new();
+    private readonly IAnsiConsole console;
     private readonly Thread drawer;
 
     /// <summary>Begins to draw.</summary>
-    public TrainingTable()
+    /// <param name="console">The terminal.</param>
+    public TrainingTable(IAnsiConsole console)
     {
+        this.console = console;
         drawer = new Thread(Draw) { IsBackground = true, Name = "training display" };
         drawer.Start();
     }
@@ -53,24 +56,33 @@ internal sealed class TrainingTable : TrainingDisplay
 
     private void Draw()
     {
-        AnsiConsole.Live(Text.Empty).Start(context =>
+        try
         {
-            bool isLast;
-            do
+            console.Live(Render()).Start(context =>
             {
-                isLast = ended.Wait(RedrawMilliseconds);
-                context.UpdateTarget(Render());
-            }
-            while (!isLast);
-        });
+                bool isLast;
+                do
+                {
+                    isLast = ended.Wait(RedrawMilliseconds);
+                    context.UpdateTarget(Render());
+                }
+                while (!isLast);
+            });
+        }
+        catch (Exception exception) when (exception is IOException or InvalidOperationException)
+        {
+            // A terminal that cannot be drawn on must not end the training.
+            Console.Error.WriteLine($"exactflow: the display ended ({exception.Message.ReplaceLineEndings(" ")}), the work goes on.");
+        }
     }
 
     private IRenderable Render()
     {
         lock (drawing)
         {
-            var parts = new List<IRenderable>();
-            parts.AddRange(said.Select(sentence => new Text(sentence, new Style(Color.Grey))));
+            // A live display cannot be empty: the first line stands until something is said.
+            IEnumerable<string> sentences = said.Count == 0 ? [" "] : said;
+            var parts = new List<IRenderable>(sentences.Select(sentence => new Text(sentence, new Style(Color.Grey))));
             if (rows.Count > 0)
             {
                 Table table = new Table().Border(TableBorder.Simple).AddColumns("run", "%", "loss", "validation", "lr", "ms", "tok/s", "GFLOP/s", "of matmul", "left");
