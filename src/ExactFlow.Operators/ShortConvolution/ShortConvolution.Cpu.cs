@@ -9,25 +9,33 @@ public static unsafe partial class ShortConvolution
     /// <summary>Channels that one index of a loop works on, so that the rows it needs at once stay in the first-level cache.</summary>
     private const int ChannelBlock = 512;
 
+    /// <summary>
+    /// Floats between rows of working memory beyond their length: rows 4096 bytes apart would compete for the same few lines of the first-level cache.
+    /// </summary>
+    private const int Spread = 48;
+
+    private const int RingStride = ChannelBlock + Spread;
+
     private static void Forward(
         CpuDevice device, Tensor x, Tensor weight, Tensor? bias, bool silu, Tensor? state, SequenceOffsets? offsets, Tensor y)
     {
         int channels = x.Shape[2];
         int width = weight.Shape[1];
         long carried = state is null ? 0 : state.Count;
-        using var scratch = new Scratch(device, (((width + 1L) * channels) + carried) * sizeof(float));
+        int stride = channels + Spread;
+        using var scratch = new Scratch(device, (((width + 1L) * stride) + carried) * sizeof(float));
         float* taps = scratch.Floats;
-        float* history = taps + ((long)width * channels);
-        Transpose(weight.Floats, channels, width, taps);
+        float* history = taps + ((long)width * stride);
+        Transpose(weight.Floats, channels, width, taps, stride);
         float* zeros = history;
         new Span<float>(zeros, channels).Clear();
         if (state is not null)
         {
-            history += channels;
+            history += stride;
             for (int sequence = 0; sequence < state.Shape[0]; sequence++)
             {
                 long first = (long)sequence * channels * (width - 1);
-                Transpose(state.Floats + first, channels, width - 1, history + first);
+                Transpose(state.Floats + first, channels, width - 1, history + first, channels);
             }
         }
 
@@ -44,6 +52,7 @@ public static unsafe partial class ShortConvolution
                     Silu = silu,
                     X = x.Floats,
                     Taps = taps,
+                    TapStride = stride,
                     Bias = bias is null ? zeros : bias.Floats,
                     History = history,
                     HistoryStride = state is null ? 0 : channels,
@@ -94,16 +103,17 @@ public static unsafe partial class ShortConvolution
         int width = weight.Shape[1];
         long tokens = x.Shape.RowCount();
         var tiles = Tiles.Of(x, offsets, width, tokensPerTile: (int)Math.Max((tokens + 63) / 64, 64));
-        long sumsPerTile = (width + 1L) * channels;
-        long ring = (long)width * ChannelBlock;
+        int stride = channels + Spread;
+        long sumsPerTile = (width + 1L) * stride;
+        long ring = (width + 4L) * RingStride;
         using var scratch = new Scratch(
-            device, (((width + 1L) * channels) + (device.Workers.WorkerCount * ring) + ((tiles.PerChannelBlock + 1) * sumsPerTile)) * sizeof(float));
+            device, (((width + 1L) * stride) + (device.Workers.WorkerCount * ring) + ((tiles.PerChannelBlock + 1) * sumsPerTile)) * sizeof(float));
         float* taps = scratch.Floats;
-        float* zeros = taps + ((long)width * channels);
-        float* rings = zeros + channels;
+        float* zeros = taps + ((long)width * stride);
+        float* rings = zeros + stride;
         float* partial = rings + (device.Workers.WorkerCount * ring);
         float* sums = partial + (tiles.PerChannelBlock * sumsPerTile);
-        Transpose(weight.Floats, channels, width, taps);
+        Transpose(weight.Floats, channels, width, taps, stride);
         new Span<float>(zeros, channels).Clear();
         fixed (int* documents = tiles.Documents(offsets))
         {
@@ -117,6 +127,7 @@ public static unsafe partial class ShortConvolution
                     Silu = silu,
                     X = x.Floats,
                     Taps = taps,
+                    Stride = stride,
                     Bias = bias is null ? zeros : bias.Floats,
                     Zeros = zeros,
                     OutputGradient = outputGradient.Floats,
@@ -127,35 +138,35 @@ public static unsafe partial class ShortConvolution
         }
 
         RowSums.Fold(device, partial, tiles.PerChannelBlock, sumsPerTile, checked((int)sumsPerTile), sums, accumulate: false);
-        WriteFilterGradient(sums, channels, width, weightGradient, biasGradient);
+        WriteFilterGradient(sums, stride, channels, width, weightGradient, biasGradient);
     }
 
-    private static void WriteFilterGradient(float* sums, int channels, int width, GradientTarget weightGradient, GradientTarget biasGradient)
+    private static void WriteFilterGradient(float* sums, int stride, int channels, int width, GradientTarget weightGradient, GradientTarget biasGradient)
     {
         for (int channel = 0; channel < channels; channel++)
         {
             for (int tap = 0; weightGradient.IsWanted && tap < width; tap++)
             {
                 float* target = weightGradient.Address + ((long)channel * width) + tap;
-                float value = sums[((long)tap * channels) + channel];
+                float value = sums[((long)tap * stride) + channel];
                 *target = weightGradient.Accumulate ? *target + value : value;
             }
 
             if (biasGradient.IsWanted)
             {
-                float value = sums[((long)width * channels) + channel];
+                float value = sums[((long)width * stride) + channel];
                 biasGradient.Address[channel] = biasGradient.Accumulate ? biasGradient.Address[channel] + value : value;
             }
         }
     }
 
-    private static void Transpose(float* source, int rows, int columns, float* destination)
+    private static void Transpose(float* source, int rows, int columns, float* destination, int stride)
     {
         for (int row = 0; row < rows; row++)
         {
             for (int column = 0; column < columns; column++)
             {
-                destination[((long)column * rows) + row] = source[((long)row * columns) + column];
+                destination[((long)column * stride) + row] = source[((long)row * columns) + column];
             }
         }
     }
@@ -166,6 +177,7 @@ public static unsafe partial class ShortConvolution
         public bool Silu;
         public float* X;
         public float* Taps;
+        public int TapStride;
         public float* Bias;
         public float* History;
         public long HistoryStride;
@@ -182,8 +194,9 @@ public static unsafe partial class ShortConvolution
             {
                 (int number, int start, int end) = Tiles.SequenceAt(tile.Row, token);
                 float* history = History + ((long)number * before * HistoryStride) + tile.Channel;
-                for (int last = Math.Min(end, tile.End); token < last; token++)
+                for (int last = Math.Min(end, tile.End); token < last;)
                 {
+                    float* y = Y + ((firstToken + token) * channels) + tile.Channel;
                     var window = new Window
                     {
                         History = history + ((token - start) * HistoryStride),
@@ -192,14 +205,35 @@ public static unsafe partial class ShortConvolution
                         Inputs = X + ((firstToken + token - before) * channels) + tile.Channel,
                         Stride = channels,
                     };
-                    float* y = Y + ((firstToken + token) * channels) + tile.Channel;
-                    Rows.PreActivation<TV>(window, Tiles.Width, Taps + tile.Channel, channels, Bias + tile.Channel, y, tile.ChannelCount);
-                    if (Silu)
-                    {
-                        Rows.Silu<TV>(y, tile.ChannelCount);
-                    }
+                    token += RunTokens<TV>(window, tile, last - token, y);
                 }
             }
+        }
+
+        /// <summary>Four tokens where the fast kernel can, else one. Returns how many.</summary>
+        private readonly int RunTokens<TV>(in Window window, in Tile tile, int left, float* y)
+            where TV : struct, IFloatVector<TV>
+        {
+            long stride = window.Stride;
+            float* taps = Taps + tile.Channel;
+            float* bias = Bias + tile.Channel;
+            int tokens = 1;
+            if (Tiles.Width == 4 && window.Early == 0 && left >= 4)
+            {
+                tokens = 4;
+                Rows.FourTokens<TV>(window.Inputs, stride, taps, TapStride, bias, y, y + stride, y + (2 * stride), y + (3 * stride), tile.ChannelCount);
+            }
+            else
+            {
+                Rows.PreActivation<TV>(window, Tiles.Width, taps, TapStride, bias, y, tile.ChannelCount);
+            }
+
+            for (int token = 0; Silu && token < tokens; token++)
+            {
+                Rows.Silu<TV>(y + (token * stride), tile.ChannelCount);
+            }
+
+            return tokens;
         }
     }
 
@@ -209,6 +243,9 @@ public static unsafe partial class ShortConvolution
         public bool Silu;
         public float* X;
         public float* Taps;
+
+        /// <summary>Floats between the rows of the filter, and of the sums.</summary>
+        public int Stride;
         public float* Bias;
         public float* Zeros;
         public float* OutputGradient;
@@ -216,17 +253,20 @@ public static unsafe partial class ShortConvolution
         public float* Rings;
         public float* Partial;
 
+        /// <summary>Rows of the ring: what a filter reaches, and three more for tokens that come four at a time.</summary>
+        private readonly int RingRows => Tiles.Width + 4;
+
         public readonly void Run<TV>(int index, int worker)
             where TV : struct, IFloatVector<TV>
         {
             Tile tile = Tiles[index];
-            float* sums = Partial + (tile.Number * (Tiles.Width + 1L) * Tiles.Channels) + tile.Channel;
+            float* sums = Partial + (tile.Number * (Tiles.Width + 1L) * Stride) + tile.Channel;
             for (int tap = 0; tap <= Tiles.Width; tap++)
             {
-                new Span<float>(sums + ((long)tap * Tiles.Channels), tile.ChannelCount).Clear();
+                new Span<float>(sums + ((long)tap * Stride), tile.ChannelCount).Clear();
             }
 
-            float* ring = Rings + ((long)worker * Tiles.Width * ChannelBlock);
+            float* ring = Rings + ((long)worker * RingRows * RingStride);
             for (int token = tile.Start; token < tile.End;)
             {
                 (_, int start, int end) = Tiles.SequenceAt(tile.Row, token);
@@ -237,56 +277,97 @@ public static unsafe partial class ShortConvolution
         }
 
         /// <summary>
-        /// Tokens [first, last) of the sequence [start, end). The gradient of the pre-activation is kept for the last `width` tokens in a ring;
+        /// Tokens [first, last) of the sequence [start, end). The gradient of the pre-activation of the latest tokens is kept in a ring;
         /// the input gradient of a token follows as soon as the width - 1 tokens after it are known, some of them past this tile.
         /// </summary>
         private readonly void RunSequence<TV>(in Tile tile, int first, int last, int start, int end, float* ring, float* sums)
             where TV : struct, IFloatVector<TV>
         {
             int before = Tiles.Width - 1;
-            int channels = Tiles.Channels;
-            for (int token = first; token < last + before; token++)
+            for (int token = first; token < last + before;)
             {
-                float* gradient = ring + ((long)(token % Tiles.Width) * ChannelBlock);
-                if (token < end)
+                int tokens = Tiles.Width == 4 && token - start >= before && token + 4 <= last ? 4 : 1;
+                if (tokens == 4)
                 {
-                    long position = ((((long)tile.Row * Tiles.Time) + token) * channels) + tile.Channel;
-                    var window = new Window
-                    {
-                        History = Zeros,
-                        Early = Math.Max(0, before - (token - start)),
-                        Inputs = X + position - ((long)before * channels),
-                        Stride = channels,
-                    };
-                    WritePreActivationGradient<TV>(tile, window, OutputGradient + position, gradient);
-                    if (token < last)
-                    {
-                        Rows.AddToSums<TV>(window, Tiles.Width, gradient, sums, channels, tile.ChannelCount);
-                    }
+                    RunFour<TV>(tile, token, ring, sums);
+                }
+                else if (token < end)
+                {
+                    RunOne<TV>(tile, token, start, ring, token < last ? sums : null);
                 }
                 else
                 {
-                    new Span<float>(gradient, tile.ChannelCount).Clear();
+                    new Span<float>(RingRow(ring, token), tile.ChannelCount).Clear();
                 }
 
-                if (token - before >= first && InputGradient.IsWanted)
+                for (int i = 0; i < tokens; i++, token++)
                 {
-                    WriteInputGradient<TV>(tile, token - before, ring);
+                    if (token - before >= first && InputGradient.IsWanted)
+                    {
+                        WriteInputGradient<TV>(tile, token - before, ring);
+                    }
                 }
             }
         }
 
-        private readonly void WritePreActivationGradient<TV>(in Tile tile, in Window window, float* outputGradient, float* destination)
+        private readonly void RunOne<TV>(in Tile tile, int token, int start, float* ring, float* sums)
+            where TV : struct, IFloatVector<TV>
+        {
+            int before = Tiles.Width - 1;
+            long position = Position(tile, token);
+            float* gradient = RingRow(ring, token);
+            var window = new Window
+            {
+                History = Zeros,
+                Early = Math.Max(0, before - (token - start)),
+                Inputs = X + position - ((long)before * Tiles.Channels),
+                Stride = Tiles.Channels,
+            };
+            if (Silu)
+            {
+                Rows.PreActivation<TV>(window, Tiles.Width, Taps + tile.Channel, Stride, Bias + tile.Channel, gradient, tile.ChannelCount);
+            }
+
+            FinishGradient<TV>(OutputGradient + position, gradient, tile.ChannelCount);
+            if (sums != null)
+            {
+                Rows.AddToSums<TV>(window, Tiles.Width, gradient, sums, Stride, tile.ChannelCount);
+            }
+        }
+
+        private readonly void RunFour<TV>(in Tile tile, int token, float* ring, float* sums)
+            where TV : struct, IFloatVector<TV>
+        {
+            long position = Position(tile, token);
+            float* x = X + position - (3L * Tiles.Channels);
+            float* g0 = RingRow(ring, token);
+            float* g1 = RingRow(ring, token + 1);
+            float* g2 = RingRow(ring, token + 2);
+            float* g3 = RingRow(ring, token + 3);
+            if (Silu)
+            {
+                Rows.FourTokens<TV>(x, Tiles.Channels, Taps + tile.Channel, Stride, Bias + tile.Channel, g0, g1, g2, g3, tile.ChannelCount);
+            }
+
+            for (int i = 0; i < 4; i++)
+            {
+                FinishGradient<TV>(OutputGradient + position + ((long)i * Tiles.Channels), RingRow(ring, token + i), tile.ChannelCount);
+            }
+
+            Rows.AddFourTokensToSums<TV>(x, Tiles.Channels, g0, g1, g2, g3, sums, Stride, tile.ChannelCount);
+        }
+
+        /// <summary>From the pre-activation (with SiLU) to its gradient.</summary>
+        private readonly void FinishGradient<TV>(float* outputGradient, float* gradient, int count)
             where TV : struct, IFloatVector<TV>
         {
             if (Silu)
             {
-                Rows.PreActivation<TV>(window, Tiles.Width, Taps + tile.Channel, Tiles.Channels, Bias + tile.Channel, destination, tile.ChannelCount);
-                Rows.SiluGradient<TV>(outputGradient, destination, tile.ChannelCount);
+                Rows.SiluGradient<TV>(outputGradient, gradient, count);
             }
             else
             {
-                new ReadOnlySpan<float>(outputGradient, tile.ChannelCount).CopyTo(new Span<float>(destination, tile.ChannelCount));
+                new ReadOnlySpan<float>(outputGradient, count).CopyTo(new Span<float>(gradient, count));
             }
         }
 
@@ -294,22 +375,13 @@ public static unsafe partial class ShortConvolution
         private readonly void WriteInputGradient<TV>(in Tile tile, int token, float* ring)
             where TV : struct, IFloatVector<TV>
         {
-            float* target = InputGradient.Address + ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
+            float* target = InputGradient.Address + Position(tile, token);
             float* taps = Taps + tile.Channel;
-            int width = Tiles.Width;
-            float* summand = InputGradient.Accumulate ? target : Zeros;
-            if (width == 4)
+            if (Tiles.Width == 4)
             {
+                float* start = InputGradient.Accumulate ? target : Zeros;
                 Rows.FourTaps<TV>(
-                    ring + ((token + 3) % 4 * ChannelBlock),
-                    ring + ((token + 2) % 4 * ChannelBlock),
-                    ring + ((token + 1) % 4 * ChannelBlock),
-                    ring + (token % 4 * ChannelBlock),
-                    taps,
-                    Tiles.Channels,
-                    summand,
-                    target,
-                    tile.ChannelCount);
+                    RingRow(ring, token + 3), RingRow(ring, token + 2), RingRow(ring, token + 1), RingRow(ring, token), taps, Stride, start, target, tile.ChannelCount);
                 return;
             }
 
@@ -318,11 +390,14 @@ public static unsafe partial class ShortConvolution
                 new Span<float>(target, tile.ChannelCount).Clear();
             }
 
-            for (int tap = 0; tap < width; tap++)
+            for (int tap = 0; tap < Tiles.Width; tap++)
             {
-                float* gradient = ring + ((long)((token + width - 1 - tap) % width) * ChannelBlock);
-                RowMath.AddProductTo<TV>(taps + ((long)tap * Tiles.Channels), gradient, target, tile.ChannelCount);
+                RowMath.AddProductTo<TV>(taps + ((long)tap * Stride), RingRow(ring, token + Tiles.Width - 1 - tap), target, tile.ChannelCount);
             }
         }
+
+        private readonly float* RingRow(float* ring, int token) => ring + ((long)(token % RingRows) * RingStride);
+
+        private readonly long Position(in Tile tile, int token) => ((((long)tile.Row * Tiles.Time) + token) * Tiles.Channels) + tile.Channel;
     }
 }

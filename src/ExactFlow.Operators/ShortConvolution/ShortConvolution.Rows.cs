@@ -55,6 +55,62 @@ public static unsafe partial class ShortConvolution
             }
         }
 
+        /// <summary>
+        /// The same sums for four tokens, each input and filter read once for all of them: y_k = bias + w0 x_k + w1 x_(k+1) + w2 x_(k+2) + w3 x_(k+3),
+        /// with x_j = x + j stride. The order of each sum is that of <see cref="FourTaps"/>, so a token has the same bits whichever way it came.
+        /// </summary>
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        public static void FourTokens<TV>(float* x, long stride, float* w0, int tapStride, float* bias, float* y0, float* y1, float* y2, float* y3, int count)
+            where TV : struct, IFloatVector<TV>
+        {
+            float* w2 = w0 + (2L * tapStride);
+            float* x2 = x + (2 * stride);
+            float* x4 = x2 + (2 * stride);
+            int i = 0;
+            for (; i + TV.Count <= count; i += TV.Count)
+            {
+                TV a = TV.Load(bias + i);
+                TV b = a;
+                TV c = a;
+                TV d = a;
+                TV tap = TV.Load(w0 + i);
+                TV first = TV.Load(x + i + stride);
+                TV second = TV.Load(x2 + i);
+                TV third = TV.Load(x2 + i + stride);
+                a = TV.MultiplyAdd(tap, TV.Load(x + i), a);
+                b = TV.MultiplyAdd(tap, first, b);
+                c = TV.MultiplyAdd(tap, second, c);
+                d = TV.MultiplyAdd(tap, third, d);
+                tap = TV.Load(w0 + i + tapStride);
+                a = TV.MultiplyAdd(tap, first, a);
+                b = TV.MultiplyAdd(tap, second, b);
+                c = TV.MultiplyAdd(tap, third, c);
+                first = TV.Load(x4 + i);
+                d = TV.MultiplyAdd(tap, first, d);
+                tap = TV.Load(w2 + i);
+                a = TV.MultiplyAdd(tap, second, a);
+                b = TV.MultiplyAdd(tap, third, b);
+                c = TV.MultiplyAdd(tap, first, c);
+                second = TV.Load(x4 + i + stride);
+                d = TV.MultiplyAdd(tap, second, d);
+                tap = TV.Load(w2 + i + tapStride);
+                TV.MultiplyAdd(tap, third, a).Store(y0 + i);
+                TV.MultiplyAdd(tap, first, b).Store(y1 + i);
+                TV.MultiplyAdd(tap, second, c).Store(y2 + i);
+                TV.MultiplyAdd(tap, TV.Load(x4 + i + (2 * stride)), d).Store(y3 + i);
+            }
+
+            if (i < count)
+            {
+                float* w = w0 + i;
+                x += i;
+                FourTaps<TV>(x, x + stride, x + (2 * stride), x + (3 * stride), w, tapStride, bias + i, y0 + i, count - i);
+                FourTaps<TV>(x + stride, x + (2 * stride), x + (3 * stride), x + (4 * stride), w, tapStride, bias + i, y1 + i, count - i);
+                FourTaps<TV>(x + (2 * stride), x + (3 * stride), x + (4 * stride), x + (5 * stride), w, tapStride, bias + i, y2 + i, count - i);
+                FourTaps<TV>(x + (3 * stride), x + (4 * stride), x + (5 * stride), x + (6 * stride), w, tapStride, bias + i, y3 + i, count - i);
+            }
+        }
+
         /// <summary>y = SiLU(y).</summary>
         [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
         public static void Silu<TV>(float* y, int count)
@@ -109,6 +165,49 @@ public static unsafe partial class ShortConvolution
             }
 
             RowMath.AddTo<TV>(gradient, sums + ((long)width * stride), count);
+        }
+
+        /// <summary>What four calls for one token each would add to the five sums, which are read and written once.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        public static void AddFourTokensToSums<TV>(float* x, long stride, float* g0, float* g1, float* g2, float* g3, float* s0, int sumStride, int count)
+            where TV : struct, IFloatVector<TV>
+        {
+            float* s2 = s0 + (2L * sumStride);
+            float* x2 = x + (2 * stride);
+            float* x4 = x2 + (2 * stride);
+            int i = 0;
+            for (; i + TV.Count <= count; i += TV.Count)
+            {
+                TV a = TV.Load(g0 + i);
+                TV b = TV.Load(g1 + i);
+                TV c = TV.Load(g2 + i);
+                TV d = TV.Load(g3 + i);
+                TV first = TV.Load(x + i + stride);
+                TV second = TV.Load(x2 + i);
+                TV third = TV.Load(x2 + i + stride);
+                TV sum = TV.MultiplyAdd(a, TV.Load(x + i), TV.Load(s0 + i));
+                TV.MultiplyAdd(d, third, TV.MultiplyAdd(c, second, TV.MultiplyAdd(b, first, sum))).Store(s0 + i);
+                TV fourth = TV.Load(x4 + i);
+                sum = TV.MultiplyAdd(a, first, TV.Load(s0 + i + sumStride));
+                TV.MultiplyAdd(d, fourth, TV.MultiplyAdd(c, third, TV.MultiplyAdd(b, second, sum))).Store(s0 + i + sumStride);
+                first = TV.Load(x4 + i + stride);
+                sum = TV.MultiplyAdd(a, second, TV.Load(s2 + i));
+                TV.MultiplyAdd(d, first, TV.MultiplyAdd(c, fourth, TV.MultiplyAdd(b, third, sum))).Store(s2 + i);
+                second = TV.Load(x4 + i + (2 * stride));
+                sum = TV.MultiplyAdd(a, third, TV.Load(s2 + i + sumStride));
+                TV.MultiplyAdd(d, second, TV.MultiplyAdd(c, first, TV.MultiplyAdd(b, fourth, sum))).Store(s2 + i + sumStride);
+                (TV.Load(s2 + i + (2L * sumStride)) + ((a + b) + (c + d))).Store(s2 + i + (2L * sumStride));
+            }
+
+            if (i < count)
+            {
+                x += i;
+                s0 += i;
+                AddFourToSums<TV>(x, x + stride, x + (2 * stride), x + (3 * stride), g0 + i, s0, sumStride, count - i);
+                AddFourToSums<TV>(x + stride, x + (2 * stride), x + (3 * stride), x + (4 * stride), g1 + i, s0, sumStride, count - i);
+                AddFourToSums<TV>(x + (2 * stride), x + (3 * stride), x + (4 * stride), x + (5 * stride), g2 + i, s0, sumStride, count - i);
+                AddFourToSums<TV>(x + (3 * stride), x + (4 * stride), x + (5 * stride), x + (6 * stride), g3 + i, s0, sumStride, count - i);
+            }
         }
 
         [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
