@@ -1,8 +1,6 @@
-using System.Buffers.Binary;
 using System.Globalization;
-using System.Runtime.InteropServices;
-using System.Text.Json;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Files;
 
 namespace ExactFlow.Operators.Tests.DeltaRule;
 
@@ -14,25 +12,13 @@ public sealed class ReferenceVectors
 
     private ReferenceVectors(string name)
     {
-        byte[] file = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Reference", name + ".safetensors"));
-        int headerLength = checked((int)BinaryPrimitives.ReadInt64LittleEndian(file));
-        using JsonDocument header = JsonDocument.Parse(file.AsMemory(8, headerLength));
-        foreach (JsonProperty entry in header.RootElement.EnumerateObject())
+        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(AppContext.BaseDirectory, "Reference", name + ".safetensors"));
+        Rule = DeltaRuleKind.Parse(file.Metadata["rule"]);
+        Scale = double.Parse(file.Metadata["scale"], CultureInfo.InvariantCulture);
+        foreach (SafetensorsEntry entry in file.Entries)
         {
-            if (entry.NameEquals("__metadata__"))
-            {
-                Rule = DeltaRuleKind.Parse(entry.Value.GetProperty("rule").GetString()!);
-                Scale = double.Parse(entry.Value.GetProperty("scale").GetString()!, CultureInfo.InvariantCulture);
-                continue;
-            }
-
-            int start = 8 + headerLength + entry.Value.GetProperty("data_offsets")[0].GetInt32();
-            int end = 8 + headerLength + entry.Value.GetProperty("data_offsets")[1].GetInt32();
-            ReadOnlySpan<byte> bytes = file.AsSpan(start..end);
-            shapes[entry.Name] = Shape.Of([.. entry.Value.GetProperty("shape").EnumerateArray().Select(extent => extent.GetInt32())]);
-            tensors[entry.Name] = entry.Value.GetProperty("dtype").GetString() == "I64"
-                ? [.. MemoryMarshal.Cast<byte, long>(bytes).ToArray().Select(value => (double)value)]
-                : MemoryMarshal.Cast<byte, double>(bytes).ToArray();
+            shapes[entry.Name] = entry.ToTensorShape();
+            tensors[entry.Name] = file.Read<double>(entry.Name);
         }
     }
 
@@ -42,15 +28,13 @@ public sealed class ReferenceVectors
         .. Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "Reference"), "*.safetensors").Select(path => Path.GetFileNameWithoutExtension(path)).Order(StringComparer.Ordinal),
     ];
 
-    public DeltaRuleKind Rule { get; private set; } = null!;
+    public DeltaRuleKind Rule { get; }
 
-    public double Scale { get; private set; }
+    public double Scale { get; }
 
     public double[] this[string tensor] => tensors[tensor];
 
     public static ReferenceVectors Load(string name) => new(name);
-
-    public Shape ShapeOf(string tensor) => shapes[tensor];
 
     public SequenceOffsets? Offsets => tensors.TryGetValue("cu_seqlens", out double[]? offsets) ? new SequenceOffsets([.. offsets.Select(offset => (int)offset)]) : null;
 

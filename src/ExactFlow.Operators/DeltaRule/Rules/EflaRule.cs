@@ -8,6 +8,7 @@ internal sealed class EflaRule() : IntegratorRule("efla")
     protected override (double ByBeta, double ByLambda) StepSlopes(double beta, double lambda)
     {
         double x = beta * lambda;
-        return (Math.Exp(-x), beta * beta * FlowFunctions.Phi1Slope(x));
+        double decay = Math.Exp(-x);
+        return (decay, beta * beta * FlowFunctions.Phi1Slope(x, decay));
     }
 }

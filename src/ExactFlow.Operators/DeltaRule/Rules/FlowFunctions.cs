@@ -28,16 +28,11 @@ internal static class FlowFunctions
     public static double Phi1(double x) => Math.Abs(x) < SeriesRadius ? Polynomial(Phi1Series, x) : (1 - Math.Exp(-x)) / x;
 
     /// <summary>phi1'(x) = (e^-x - phi1(x)) / x, phi1'(0) = -1/2.</summary>
-    public static double Phi1Slope(double x)
-    {
-        if (Math.Abs(x) < SeriesRadius)
-        {
-            return Polynomial(Phi1SlopeSeries, x);
-        }
+    public static double Phi1Slope(double x) => Phi1Slope(x, Math.Exp(-x));
 
-        double decay = Math.Exp(-x);
-        return (decay - ((1 - decay) / x)) / x;
-    }
+    /// <summary>phi1'(x) where e^-x is known already.</summary>
+    public static double Phi1Slope(double x, double decay)
+        => Math.Abs(x) < SeriesRadius ? Polynomial(Phi1SlopeSeries, x) : (decay - ((1 - decay) / x)) / x;
 
     /// <summary>1 - e^x without cancellation; 1 for x = -infinity.</summary>
     public static double OneMinusExp(double x) => Math.Abs(x) < SeriesRadius ? -x * Polynomial(Phi1Series, -x) : 1 - Math.Exp(x);

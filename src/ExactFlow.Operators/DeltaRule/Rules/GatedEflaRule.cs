@@ -27,7 +27,7 @@ internal sealed class GatedEflaRule() : DeltaRuleKind("gated_efla")
         return new DeltaCoefficientSlopes
         {
             EraseByBeta = alpha * decay,
-            EraseByLambda = r * r * FlowFunctions.Phi1Slope(erased),
+            EraseByLambda = r * r * FlowFunctions.Phi1Slope(erased, decay),
             EraseByLogDecay = r * decay,
             WriteByBeta = FlowFunctions.Phi1(eta) + (slope * alpha * lambda),
             WriteByLambda = slope * r,

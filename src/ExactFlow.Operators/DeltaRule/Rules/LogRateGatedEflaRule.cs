@@ -17,11 +17,12 @@ internal sealed class LogRateGatedEflaRule() : DeltaRuleKind("log_rate_gated_efl
     public override DeltaCoefficientSlopes Differentiate(double beta, double lambda, double logDecay)
     {
         double x = beta * lambda;
+        double decay = Math.Exp(-x);
         double slope = beta * FlowFunctions.Phi1Slope(x - logDecay);
         return new DeltaCoefficientSlopes
         {
-            EraseByBeta = Math.Exp(-x),
-            EraseByLambda = beta * beta * FlowFunctions.Phi1Slope(x),
+            EraseByBeta = decay,
+            EraseByLambda = beta * beta * FlowFunctions.Phi1Slope(x, decay),
             WriteByBeta = FlowFunctions.Phi1(x - logDecay) + (slope * lambda),
             WriteByLambda = slope * beta,
             WriteByLogDecay = -slope,
