@@ -87,7 +87,8 @@ internal static class CompareCommand
 
             observer = new ComparisonDisplay(display, options.Seeds.Length > 1);
             display.Say("reading the text");
-            TextCorpus text = TextInput.Read(options.Training.Data);
+            DataOptions data = options.Training.Data;
+            TextCorpus text = TextSource.Load(data.Text, data.ValidationText, data.ValidationFraction);
             display.Say(text.ToString());
             result = new Comparison(options, text, folder, observer, parsed.GetRequiredValue(common.Threads), rate).Run(cancellation);
             if (result is null)

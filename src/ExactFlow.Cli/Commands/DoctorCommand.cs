@@ -83,7 +83,7 @@ internal static class DoctorCommand
                 gpus.Add($"{gpu.Name}: {gpu.ModelName}, {Units.Bytes(gpu.TotalBytes)}, compute capability {gpu.ComputeCapability}");
             }
 
-            return (gpus, count == 0 ? "The NVIDIA driver is installed but reports no GPU: check CUDA_VISIBLE_DEVICES." : "The GPU is not used: this version has operators for the CPU only.");
+            return (gpus, count == 0 ? "The NVIDIA driver is installed but reports no GPU: check CUDA_VISIBLE_DEVICES." : "The GPU is not used by commands: in this version not all operators are there for GPUs.");
         }
         catch (Exception exception) when (exception is InvalidInputException or CudaException)
         {

@@ -41,9 +41,9 @@ internal sealed class CommonOptions
             return cpu;
         }
 
-        string found = device is CudaDevice gpu ? $"{gpu.Name} is an {gpu.ModelName} and can be opened" : $"{device.Name} can be opened";
+        string found = device is CudaDevice gpu ? $"{gpu.Name} ({gpu.ModelName})" : device.Name;
         device.Dispose();
-        throw new InvalidInputException($"{found}, but this version has operators for the CPU only: use --device cpu.");
+        throw new InvalidInputException($"{found} can be opened, but the operators that this command needs are not all there for GPUs in this version: use --device cpu.");
     }
 
     /// <summary>Whether a machine will read the output.</summary>

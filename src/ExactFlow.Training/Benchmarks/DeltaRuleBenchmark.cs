@@ -24,16 +24,6 @@ public static class DeltaRuleBenchmark
         }
     }
 
-    /// <summary>
-    /// Operations of the chunkwise forward: three products with the state (6 K V), the two Gram matrices of a chunk (4 C K), and two products of
-    /// C x C matrices with values (4 C V).
-    /// </summary>
-    private static double FlopsPerTokenAndHead(int keyDim, int valueDim)
-    {
-        const int Chunk = 64;
-        return (6.0 * keyDim * valueDim) + (4.0 * Chunk * (keyDim + valueDim));
-    }
-
     private static void Measure(BenchmarkRun run, CpuDevice device, DeltaRuleKind rule, Shape shape)
     {
         string name = $"{device.Workers.WorkerCount}t {rule} {shape}";
@@ -51,7 +41,7 @@ public static class DeltaRuleBenchmark
         using Tensor square = MatrixProductBenchmark.Random(device, [3, 1024, 1024], 5);
         new Philox(1, 6).FillUniform(beta.Span<float>(), 0, 1);
         new Philox(1, 7).FillUniform(logDecay.Span<float>(), -0.1, 0);
-        double work = 1e-9 * shape[0] * shape[1] * shape[2] * FlopsPerTokenAndHead(shape[3], shape[3]);
+        double work = 1e-9 * DeltaRuleCost.ForwardFlops(shape[0], shape[1], shape[2], shape[3], shape[3]);
 
         void Forward(bool withBackward)
         {
@@ -64,7 +54,7 @@ public static class DeltaRuleBenchmark
         }
 
         var forward = new Contender("forward", () => Forward(withBackward: false));
-        var both = new Contender("with backward", () => Forward(withBackward: true), 4 * work);
+        var both = new Contender("with backward", () => Forward(withBackward: true), work + (1e-9 * DeltaRuleCost.BackwardFlops(shape[0], shape[1], shape[2], shape[3], shape[3])));
         Contender ceiling = MatrixProductBenchmark.Ceiling(device, square);
         foreach (Tensor input in (Tensor[])[q, k, v, beta, logDecay])
         {
