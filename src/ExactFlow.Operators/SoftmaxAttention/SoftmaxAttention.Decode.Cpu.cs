@@ -15,12 +15,15 @@ public static unsafe partial class SoftmaxAttention
     {
         var problem = new Problem(q, keyCache, valueCache, scale);
         int spans = (length + DecodeSpan - 1) / DecodeSpan;
-        using var parts = new Scratch(device, (long)problem.Batch * spans * problem.Heads * (problem.ValueDim + 2) * sizeof(float));
+        using var parts = new Scratch(device, (long)problem.Batch * spans * problem.Heads * PartStride(problem.ValueDim) * sizeof(float));
         using var scores = new Scratch(device, (long)device.Workers.WorkerCount * problem.Heads * DecodeSpan * sizeof(float));
         Simd.For(device.Workers, problem.Batch * spans, new DecodePart { Problem = problem, Length = length, Spans = spans, Parts = parts.Floats, Scores = scores.Floats });
         device.Workers.For(
             problem.Batch * problem.Heads, new DecodeMerge { Heads = problem.Heads, Spans = spans, ValueDim = problem.ValueDim, Parts = parts.Floats, Output = output.Floats });
     }
+
+    /// <summary>Floats of a part: the output, padded so that the next one starts on a cache line, then the maximum and the sum.</summary>
+    private static int PartStride(int valueDim) => Padded(valueDim) + 16;
 
     /// <summary>
     /// A span of one row's cache against all heads of its query, so that the cache is read from front to back:
@@ -41,15 +44,17 @@ public static unsafe partial class SoftmaxAttention
             int first = span * DecodeSpan;
             int count = Math.Min(DecodeSpan, Length - first);
             float* scores = Scores + ((long)worker * Problem.Heads * DecodeSpan);
-            float* parts = Parts + ((long)index * Problem.Heads * (Problem.ValueDim + 2));
+            int stride = PartStride(Problem.ValueDim);
+            float* parts = Parts + ((long)index * Problem.Heads * stride);
             float* queries = Problem.Q + ((long)batch * Problem.QueryStride);
             FillScores<TV>(queries, Problem.K + Problem.KeyOffset(batch, first, 0), count, scores);
             for (int head = 0; head < Problem.Heads; head++)
             {
-                float* part = parts + ((long)head * (Problem.ValueDim + 2));
-                part[0] = Largest(scores + (head * DecodeSpan), count);
-                part[1] = Exponentials<TV>(scores + (head * DecodeSpan), count, part[0]);
-                new Span<float>(part + 2, Problem.ValueDim).Clear();
+                float* part = parts + ((long)head * stride);
+                float* scalars = part + Padded(Problem.ValueDim);
+                scalars[0] = Largest(scores + (head * DecodeSpan), count);
+                scalars[1] = Exponentials<TV>(scores + (head * DecodeSpan), count, scalars[0]);
+                new Span<float>(part, Problem.ValueDim).Clear();
             }
 
             AddValues<TV>(scores, Problem.V + Problem.ValueOffset(batch, first, 0), count, parts);
@@ -107,7 +112,7 @@ public static unsafe partial class SoftmaxAttention
             {
                 for (int head = 0; head < Problem.Heads; head++)
                 {
-                    float* output = parts + ((long)head * (Problem.ValueDim + 2)) + 2;
+                    float* output = parts + ((long)head * PartStride(Problem.ValueDim));
                     AddRows<TV>(weights + (head * DecodeSpan) + i, values + ((long)i * Problem.ValueStride) + (head / group * Problem.ValueDim), Math.Min(4, count - i), output);
                 }
             }
@@ -117,13 +122,30 @@ public static unsafe partial class SoftmaxAttention
         private readonly void AddRows<TV>(float* weights, float* rows, int count, float* output)
             where TV : struct, IFloatVector<TV>
         {
-            for (int column = 0; column < Problem.ValueDim; column += TV.Count)
+            int column = 0;
+            nint stride = Problem.ValueStride;
+            if (count == 4)
+            {
+                TV weight0 = TV.Broadcast(weights[0]);
+                TV weight1 = TV.Broadcast(weights[1]);
+                TV weight2 = TV.Broadcast(weights[2]);
+                TV weight3 = TV.Broadcast(weights[3]);
+                for (; column + TV.Count <= Problem.ValueDim; column += TV.Count)
+                {
+                    TV sum = TV.MultiplyAdd(weight0, TV.Load(rows + column), TV.Load(output + column));
+                    sum = TV.MultiplyAdd(weight1, TV.Load(rows + stride + column), sum);
+                    sum = TV.MultiplyAdd(weight2, TV.Load(rows + (2 * stride) + column), sum);
+                    TV.MultiplyAdd(weight3, TV.Load(rows + (3 * stride) + column), sum).Store(output + column);
+                }
+            }
+
+            for (; column < Problem.ValueDim; column += TV.Count)
             {
                 int lanes = Math.Min(TV.Count, Problem.ValueDim - column);
                 TV sum = TV.LoadPartial(output + column, lanes);
                 for (int i = 0; i < count; i++)
                 {
-                    sum = TV.MultiplyAdd(TV.Broadcast(weights[i]), TV.LoadPartial(rows + ((long)i * Problem.ValueStride) + column, lanes), sum);
+                    sum = TV.MultiplyAdd(TV.Broadcast(weights[i]), TV.LoadPartial(rows + (i * stride) + column, lanes), sum);
                 }
 
                 sum.StorePartial(output + column, lanes);
@@ -147,7 +169,7 @@ public static unsafe partial class SoftmaxAttention
             float max = float.NegativeInfinity;
             for (int span = 0; span < Spans; span++)
             {
-                max = Math.Max(max, *Part(batch, span, head));
+                max = Math.Max(max, Part(batch, span, head)[Padded(ValueDim)]);
             }
 
             float sum = 0;
@@ -155,11 +177,12 @@ public static unsafe partial class SoftmaxAttention
             for (int span = 0; span < Spans; span++)
             {
                 float* part = Part(batch, span, head);
-                float factor = MathF.Exp(part[0] - max);
-                sum += factor * part[1];
+                float* scalars = part + Padded(ValueDim);
+                float factor = MathF.Exp(scalars[0] - max);
+                sum += factor * scalars[1];
                 for (int i = 0; i < ValueDim; i++)
                 {
-                    output[i] += factor * part[i + 2];
+                    output[i] += factor * part[i];
                 }
             }
 
@@ -169,6 +192,6 @@ public static unsafe partial class SoftmaxAttention
             }
         }
 
-        private readonly float* Part(int batch, int span, int head) => Parts + (((((long)batch * Spans) + span) * Heads) + head) * (ValueDim + 2);
+        private readonly float* Part(int batch, int span, int head) => Parts + (((((long)batch * Spans) + span) * Heads) + head) * PartStride(ValueDim);
     }
 }
