@@ -7,8 +7,9 @@ namespace ExactFlow.Tensors.MatrixProduct;
 
 /// <summary>
 /// The product of large matrices after Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008) and BLIS.
-/// k is cut into slabs. Of each slab, a piece of A and a piece of B are packed into panels by all workers; then every task computes a block of C from them:
-/// its panels of A stay in the second-level cache, while one panel of B after the other passes through the first.
+/// k is cut into slabs. Of each slab, a piece of B is packed into panels by all workers, and one of A where it is stored transposed (else the kernels read
+/// its rows where they lie, see README.md). Then every task computes a block of C: its rows of A stay in the second-level cache, while one panel of B after
+/// the other passes through the first.
 /// </summary>
 internal static unsafe class PackedProduct
 {
@@ -33,9 +34,9 @@ internal static unsafe class PackedProduct
     {
         int steps = SlabSteps<TV>(operands.K);
         int extent = PieceFloats / steps / PackedExtent * PackedExtent;
-        int rows = Math.Min(operands.M, extent);
+        int rows = operands.TransposeA ? Math.Min(operands.M, extent) : operands.M;
         int columns = Math.Min(operands.N, extent);
-        float* left = PackingBuffer.Left(Parts(rows, Packing.Height<TV>()) * Packing.LeftStride<TV>(steps));
+        float* left = operands.TransposeA ? PackingBuffer.Left(Parts(rows, Packing.Height<TV>()) * Packing.LeftStride<TV>(steps)) : null;
         float* right = PackingBuffer.Right(Parts(columns, Packing.Width<TV>()) * Packing.RightStride<TV>(steps));
         for (int j = 0; j < operands.N; j += columns)
         {
@@ -77,7 +78,7 @@ internal static unsafe class PackedProduct
         where TV : struct, IFloatVector<TV>
     {
         int rightTasks = packRight ? PackingTasks(piece.Columns, piece.Steps, !piece.Operands.TransposeB) : 0;
-        int leftTasks = PackingTasks(piece.Rows, piece.Steps, piece.Operands.TransposeA);
+        int leftTasks = piece.Operands.TransposeA ? PackingTasks(piece.Rows, piece.Steps, rowsRunAcross: true) : 0;
         workers.For(rightTasks + leftTasks, new PackTask<TV>(piece, rightTasks));
     }
 
@@ -88,7 +89,7 @@ internal static unsafe class PackedProduct
         where TV : struct, IFloatVector<TV>
         where TEpilogue : struct, IMatrixEpilogue
     {
-        // Rows per task: panels of A that fill a third of the second-level cache, shared out evenly; columns likewise.
+        // Rows per task: tiles whose part of A fills a third of the second-level cache, shared out evenly; columns likewise.
         int height = Packing.Height<TV>();
         int width = Packing.Width<TV>();
         int panels = Parts(piece.Rows, height);
@@ -104,7 +105,7 @@ internal static unsafe class PackedProduct
 
     /// <summary>The columns of one panel of B, times all rows of a task.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MultiplyPanel<TV, TColumns>(int rows, int steps, float* a, nint panelStride, float* b, float* c, nint ldc, int lanes, float alpha, bool accumulate)
+    private static void MultiplyPanel<TV, TColumns>(int rows, int steps, float* a, nint rowStride, nint columnStride, nint panelStride, float* b, float* c, nint ldc, int lanes, float alpha, bool accumulate)
         where TV : struct, IFloatVector<TV>
         where TColumns : struct, ITileColumns
     {
@@ -115,22 +116,22 @@ internal static unsafe class PackedProduct
             PrefetchTile(c, ldc, height, width);
             if (height == 12)
             {
-                TileKernels.Rows12<TV, TColumns>(steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+                TileKernels.Rows12<TV, TColumns>(steps, a, rowStride, columnStride, b, width, c, ldc, lanes, alpha, accumulate);
             }
             else if (height == 6)
             {
-                TileKernels.Rows6<TV, TColumns>(steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+                TileKernels.Rows6<TV, TColumns>(steps, a, rowStride, columnStride, b, width, c, ldc, lanes, alpha, accumulate);
             }
             else
             {
-                TileKernels.Rows4<TV, TColumns>(steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+                TileKernels.Rows4<TV, TColumns>(steps, a, rowStride, columnStride, b, width, c, ldc, lanes, alpha, accumulate);
             }
 
             a += panelStride;
             c += height * ldc;
         }
 
-        TileProduct.Columns<TV, TColumns>(rows, steps, a, 1, height, b, width, c, ldc, lanes, alpha, accumulate);
+        TileProduct.Columns<TV, TColumns>(rows, steps, a, rowStride, columnStride, b, width, c, ldc, lanes, alpha, accumulate);
     }
 
     /// <summary>C is read or written when the tile is done: fetched meanwhile.</summary>
@@ -183,7 +184,7 @@ internal static unsafe class PackedProduct
             int first = index % parts * PackedExtent;
             int count = Math.Min(PackedExtent, extent - first);
             int step = index / parts * PackedSteps;
-            bool rowsRunAcross = isRight ? !piece.Operands.TransposeB : piece.Operands.TransposeA;
+            bool rowsRunAcross = !isRight || !piece.Operands.TransposeB;
             int steps = rowsRunAcross ? Math.Min(PackedSteps, piece.Steps - step) : piece.Steps;
             if (isRight)
             {
@@ -197,7 +198,7 @@ internal static unsafe class PackedProduct
                 nint stride = Packing.LeftStride<TV>(piece.Steps);
                 float* panel = piece.Left + (first / Packing.Height<TV>() * stride) + ((nint)step * Packing.Height<TV>());
                 float* source = piece.Operands.Left(piece.FirstRow + first, piece.FirstStep + step);
-                Packing.Left<TV>(count, steps, source, piece.Operands.Lda, piece.Operands.TransposeA, panel, stride);
+                Packing.Left<TV>(count, steps, source, piece.Operands.Lda, panel, stride);
             }
         }
     }
@@ -212,10 +213,13 @@ internal static unsafe class PackedProduct
             int column = index % columnTasks * taskColumns;
             int rows = Math.Min(taskRows, piece.Rows - row);
             int columns = Math.Min(taskColumns, piece.Columns - column);
-            float* a = piece.Left + (row / Packing.Height<TV>() * Packing.LeftStride<TV>(piece.Steps));
+            bool inPlace = !piece.Operands.TransposeA;
+            float* a = inPlace
+                ? piece.Operands.Left(piece.FirstRow + row, piece.FirstStep)
+                : piece.Left + (row / Packing.Height<TV>() * Packing.LeftStride<TV>(piece.Steps));
             float* b = piece.Right + (column / Packing.Width<TV>() * Packing.RightStride<TV>(piece.Steps));
             float* c = piece.Operands.Result(piece.FirstRow + row, piece.FirstColumn + column);
-            MultiplyBlock(rows, columns, a, b, c);
+            MultiplyBlock(rows, columns, a, inPlace, b, c);
             if (!TEpilogue.IsEmpty && piece.FirstStep + piece.Steps == piece.Operands.K)
             {
                 epilogue.Apply<TV>(c, piece.Operands.Ldc, piece.FirstRow + row, piece.FirstColumn + column, rows, columns);
@@ -223,33 +227,35 @@ internal static unsafe class PackedProduct
         }
 
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private void MultiplyBlock(int rows, int columns, float* a, float* b, float* c)
+        private void MultiplyBlock(int rows, int columns, float* a, bool inPlace, float* b, float* c)
         {
             int steps = piece.Steps;
             int ldc = piece.Operands.Ldc;
             float alpha = piece.Operands.Alpha;
             bool accumulate = piece.Operands.Accumulate || piece.FirstStep > 0;
-            nint leftStride = Packing.LeftStride<TV>(steps);
+            nint rowStride = inPlace ? piece.Operands.Lda : 1;
+            nint columnStride = inPlace ? 1 : Packing.Height<TV>();
+            nint leftStride = inPlace ? Packing.Height<TV>() * rowStride : Packing.LeftStride<TV>(steps);
             nint rightStride = Packing.RightStride<TV>(steps);
             int width = Packing.Width<TV>();
             for (; columns >= width; columns -= width)
             {
-                MultiplyPanel<TV, TileKernels.Pair>(rows, steps, a, leftStride, b, c, ldc, 0, alpha, accumulate);
+                MultiplyPanel<TV, TileKernels.Pair>(rows, steps, a, rowStride, columnStride, leftStride, b, c, ldc, 0, alpha, accumulate);
                 b += rightStride;
                 c += width;
             }
 
             if (columns > TV.Count)
             {
-                MultiplyPanel<TV, TileKernels.PartialPair>(rows, steps, a, leftStride, b, c, ldc, columns - TV.Count, alpha, accumulate);
+                MultiplyPanel<TV, TileKernels.PartialPair>(rows, steps, a, rowStride, columnStride, leftStride, b, c, ldc, columns - TV.Count, alpha, accumulate);
             }
             else if (columns == TV.Count)
             {
-                MultiplyPanel<TV, TileKernels.Single>(rows, steps, a, leftStride, b, c, ldc, 0, alpha, accumulate);
+                MultiplyPanel<TV, TileKernels.Single>(rows, steps, a, rowStride, columnStride, leftStride, b, c, ldc, 0, alpha, accumulate);
             }
             else if (columns > 0)
             {
-                MultiplyPanel<TV, TileKernels.PartialSingle>(rows, steps, a, leftStride, b, c, ldc, columns, alpha, accumulate);
+                MultiplyPanel<TV, TileKernels.PartialSingle>(rows, steps, a, rowStride, columnStride, leftStride, b, c, ldc, columns, alpha, accumulate);
             }
         }
     }

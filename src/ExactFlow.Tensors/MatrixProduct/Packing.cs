@@ -5,7 +5,7 @@ using ExactFlow.Tensors.Simd;
 namespace ExactFlow.Tensors.MatrixProduct;
 
 /// <summary>
-/// Copies parts of A and B into the order in which the kernels read them. A becomes panels of <see cref="Height{TV}"/> rows, B panels of two vectors of
+/// Copies parts of B, and of a transposed A, into the order in which the kernels read them. A becomes panels of <see cref="Height{TV}"/> rows, B panels of two vectors of
 /// columns; within a panel, the elements of one step of k lie side by side. Rows and columns that do not exist are zeros.
 /// </summary>
 internal static unsafe class Packing
@@ -43,30 +43,16 @@ internal static unsafe class Packing
         where TV : struct, IFloatVector<TV>
         => ((nint)depth * Width<TV>()) + Slack;
 
-    /// <summary>Packs rows of A into panels.</summary>
+    /// <summary>Packs rows of op(A) into panels, A being stored transposed.</summary>
     /// <param name="rows">Rows, any number.</param>
     /// <param name="depth">Steps of k.</param>
     /// <param name="a">The first element.</param>
     /// <param name="lda">Floats from one stored row to the next.</param>
-    /// <param name="transposed">Whether the stored rows run along m instead of k.</param>
     /// <param name="destination">The first panel.</param>
     /// <param name="panelStride">Floats from one panel to the next.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Left<TV>(int rows, int depth, float* a, nint lda, bool transposed, float* destination, nint panelStride)
+    public static void Left<TV>(int rows, int depth, float* a, nint lda, float* destination, nint panelStride)
         where TV : struct, IFloatVector<TV>
-    {
-        if (transposed)
-        {
-            CopyAcross<TV>(rows, depth, a, lda, destination, Height<TV>(), panelStride);
-            return;
-        }
-
-        for (int i = 0; i < rows; i += Height<TV>())
-        {
-            TransposeInto<TV>(Math.Min(Height<TV>(), rows - i), depth, a + (i * lda), lda, destination, Height<TV>(), Height<TV>());
-            destination += panelStride;
-        }
-    }
+        => CopyAcross<TV>(rows, depth, a, lda, destination, Height<TV>(), panelStride);
 
     /// <summary>Packs columns of B into panels.</summary>
     /// <param name="columns">Columns, any number.</param>
@@ -90,8 +76,8 @@ internal static unsafe class Packing
         {
             int first = Math.Min(TV.Count, columns - j);
             int second = Math.Min(TV.Count, columns - j - first);
-            TransposeInto<TV>(first, depth, b + (j * ldb), ldb, destination, TV.Count, Width<TV>());
-            TransposeInto<TV>(second, depth, b + ((j + first) * ldb), ldb, destination + TV.Count, TV.Count, Width<TV>());
+            TransposeInto<TV>(first, depth, b + (j * ldb), ldb, destination);
+            TransposeInto<TV>(second, depth, b + ((j + first) * ldb), ldb, destination + TV.Count);
             destination += panelStride;
         }
     }
@@ -150,25 +136,25 @@ internal static unsafe class Packing
         }
     }
 
-    /// <summary>Source rows run along k: blocks are transposed in registers. Fills <paramref name="height"/> floats per step, zeros from <paramref name="rows"/> on.</summary>
+    /// <summary>Source rows run along k: blocks are transposed in registers. Fills one vector of a panel of B per step, zeros from <paramref name="rows"/> on.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void TransposeInto<TV>(int rows, int depth, float* source, nint sourceStride, float* destination, int height, nint stride)
+    private static void TransposeInto<TV>(int rows, int depth, float* source, nint sourceStride, float* destination)
         where TV : struct, IFloatVector<TV>
     {
         int p = 0;
-        if (height <= TV.Count && rows > 0)
+        if (rows > 0)
         {
             for (; p + TV.Count <= depth; p += TV.Count)
             {
-                TV.TransposeBlock(source + p, sourceStride, rows, destination + (p * stride), stride);
+                TV.TransposeBlock(source + p, sourceStride, rows, destination + ((nint)p * Width<TV>()), Width<TV>());
             }
         }
 
         for (; p < depth; p++)
         {
-            for (int i = 0; i < height; i++)
+            for (int i = 0; i < TV.Count; i++)
             {
-                destination[(p * stride) + i] = i < rows ? source[(i * sourceStride) + p] : 0;
+                destination[((nint)p * Width<TV>()) + i] = i < rows ? source[(i * sourceStride) + p] : 0;
             }
         }
     }

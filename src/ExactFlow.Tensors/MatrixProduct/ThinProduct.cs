@@ -13,15 +13,15 @@ internal static unsafe class ThinProduct
     private const long Small = 1 << 16;
 
     /// <summary>Multiply-adds up to which nothing is packed.</summary>
-    private const long Unpacked = 1 << 18;
+    private const long Unpacked = 1 << 20;
 
     /// <summary>Whether the product is thin or small enough.</summary>
     public static bool Suits<TV>(in Operands operands)
         where TV : struct, IFloatVector<TV>
         => (long)operands.M * operands.N * operands.K <= Unpacked
             || (operands.N <= Packing.Width<TV>() && !operands.TransposeA)
-            || (operands.M <= Packing.Height<TV>() && !operands.TransposeB)
-            || operands.K <= 4;
+            || (operands.M <= 2 * Packing.Height<TV>() && !operands.TransposeB)
+            || operands.K <= 16;
 
     /// <summary>Computes the product.</summary>
     public static void Run<TV, TEpilogue>(WorkerPool workers, in Operands operands, TEpilogue epilogue)
