@@ -21,7 +21,7 @@ internal static partial class CommandLine
         using var interruption = new Interruption();
         try
         {
-            RootCommand root = Build(interruption.Token);
+            RootCommand root = Build(interruption);
             ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
             if (ParseFailure.Describe(parsed) is { } failure)
             {
@@ -30,10 +30,6 @@ internal static partial class CommandLine
 
             return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
         }
-        catch (OperationCanceledException) when (interruption.Token.IsCancellationRequested)
-        {
-            return ExitCode.Interrupted;
-        }
         catch (Exception exception)
         {
             return Report(exception);
@@ -41,16 +37,16 @@ internal static partial class CommandLine
     }
 
     /// <summary>The commands with their options and help.</summary>
-    internal static RootCommand Build(CancellationToken cancellation)
+    internal static RootCommand Build(Interruption interruption)
     {
         var root = new RootCommand("Trains, compares and runs exact-flow linear-attention models on this machine.")
         {
-            CompareCommand.Create(cancellation),
-            TrainCommand.Create(cancellation),
-            GenerateCommand.Create(cancellation),
-            EvalCommand.Create(cancellation),
+            CompareCommand.Create(interruption),
+            TrainCommand.Create(interruption),
+            GenerateCommand.Create(),
+            EvalCommand.Create(),
             OpCommand.Create(),
-            BenchCommand.Create(cancellation),
+            BenchCommand.Create(),
             DoctorCommand.Create(),
         };
         HelpOption help = root.Options.OfType<HelpOption>().Single();

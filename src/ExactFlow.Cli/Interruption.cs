@@ -2,20 +2,20 @@ using System.Runtime.InteropServices;
 
 namespace ExactFlow.Cli;
 
-/// <summary>Ctrl-C and the request to terminate: the first asks the command to stop cleanly, a second one ends the process at once.</summary>
+/// <summary>
+/// Ctrl-C and the request to terminate. They end the process, as usual, until a command asks to stop cleanly; then the first one only cancels a token, and a second one ends the process.
+/// </summary>
 internal sealed class Interruption : IDisposable
 {
     private readonly CancellationTokenSource source = new();
-    private readonly PosixSignalRegistration[] registrations;
+    private PosixSignalRegistration[] registrations = [];
 
-    /// <summary>Begins to listen.</summary>
-    public Interruption()
+    /// <summary>From now on the first signal cancels the token that is returned.</summary>
+    public CancellationToken StopCleanly()
     {
         registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle)];
+        return source.Token;
     }
-
-    /// <summary>Cancelled by the first signal.</summary>
-    public CancellationToken Token => source.Token;
 
     /// <inheritdoc/>
     public void Dispose()

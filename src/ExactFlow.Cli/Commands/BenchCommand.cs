@@ -9,7 +9,7 @@ namespace ExactFlow.Cli.Commands;
 internal static class BenchCommand
 {
     /// <summary>Makes the command.</summary>
-    public static Command Create(CancellationToken cancellation)
+    public static Command Create()
     {
         string[] names = [.. BenchmarkSuite.OfProject.Select(suite => suite.Name)];
         Option<string[]> suites = Settings.Names("--suite", "what to measure", names, names);
@@ -41,7 +41,6 @@ internal static class BenchCommand
             var run = new BenchmarkRun(options, wantsJson ? Console.Error : Console.Out);
             foreach (BenchmarkSuite suite in BenchmarkSuite.OfProject.Where(suite => parsed.GetRequiredValue(suites).Contains(suite.Name)))
             {
-                cancellation.ThrowIfCancellationRequested();
                 run.Begin(suite);
                 suite.Run(run);
             }

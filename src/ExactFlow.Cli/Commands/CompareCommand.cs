@@ -19,7 +19,7 @@ internal static class CompareCommand
     private const int MostSeeds = 1000;
 
     /// <summary>Makes the command.</summary>
-    public static Command Create(CancellationToken cancellation)
+    public static Command Create(Interruption interruption)
     {
         var defaults = new ComparisonOptions();
         Option<string[]> rules = Settings.Names("--rules", "what to compare", defaults.Rules, [.. MixerKind.All.Select(mixer => mixer.Name)]);
@@ -66,7 +66,7 @@ internal static class CompareCommand
 
             ComparisonOptions options = recipe.Load<ComparisonOptions>(parsed, shortForms);
             options = options with { Training = recipe.Apply(parsed, options.Training) };
-            return Run(parsed, common, options, recipe.FolderOf(parsed, options.Name), cancellation);
+            return Run(parsed, common, options, recipe.FolderOf(parsed, options.Name), interruption.StopCleanly());
         });
         return command;
     }

@@ -13,7 +13,7 @@ namespace ExactFlow.Cli.Commands;
 internal static class EvalCommand
 {
     /// <summary>Makes the command.</summary>
-    public static Command Create(CancellationToken cancellation)
+    public static Command Create()
     {
         Option<string> model = Settings.Required("--model", "folder of a model, a checkpoint or a run (its newest checkpoint)", "DIR");
         var text = new Option<string[]>("--text") { Description = "text to predict: files or folders", HelpName = "FILE|DIR", AllowMultipleArgumentsPerToken = true, Required = true };
@@ -38,7 +38,6 @@ internal static class EvalCommand
             using CpuDevice device = common.Open(parsed);
             ReadOnlyMemory<byte> bytes = TextSource.Read(parsed.GetRequiredValue(text));
             using TrainedModel trained = TrainedModel.Load(device, parsed.GetRequiredValue(model));
-            cancellation.ThrowIfCancellationRequested();
             long start = Stopwatch.GetTimestamp();
             int[] ids = trained.Tokenizer.EncodeLong(bytes, device.Workers.WorkerCount, recogniseSpecialTokens: false);
             TextScore score = new Evaluator(trained.Model, TokenizedText.CountBytes(trained.Tokenizer))

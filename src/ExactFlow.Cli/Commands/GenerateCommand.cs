@@ -13,7 +13,7 @@ namespace ExactFlow.Cli.Commands;
 internal static class GenerateCommand
 {
     /// <summary>Makes the command.</summary>
-    public static Command Create(CancellationToken cancellation)
+    public static Command Create()
     {
         Option<string> model = Settings.Required("--model", "folder of a model, a checkpoint or a run (its newest checkpoint)", "DIR");
         Option<string?> prompt = Settings.Optional("--prompt", "what to continue; without it, standard input, or on a terminal one line after the other", "TEXT");
@@ -56,7 +56,7 @@ internal static class GenerateCommand
                     Seed = parsed.GetRequiredValue(seed),
                 },
             };
-            var writer = new Writer(trained, options, cancellation);
+            var writer = new Writer(trained, options);
             if (parsed.GetValue(prompt) is { } text)
             {
                 writer.Continue(text, common.WantsJson(parsed));
@@ -73,7 +73,7 @@ internal static class GenerateCommand
         return command;
     }
 
-    private sealed class Writer(TrainedModel trained, GenerationOptions options, CancellationToken cancellation)
+    private sealed class Writer(TrainedModel trained, GenerationOptions options)
     {
         private readonly Generator generator = new(trained.Model);
 
@@ -112,14 +112,9 @@ internal static class GenerateCommand
         {
             using ModelState state = trained.Model.CreateState();
             List<int> last = [];
-            while (!cancellation.IsCancellationRequested)
+            Console.Write("> ");
+            while (Console.ReadLine() is { } line)
             {
-                Console.Write("> ");
-                if (Console.ReadLine() is not { } line)
-                {
-                    break;
-                }
-
                 // The state has not read the last token yet: the next prompt begins with it.
                 int[] ids = [.. last.TakeLast(1), .. Encode(line, isFirst: last.Count == 0)];
                 if (ids.Length > 0)
@@ -127,9 +122,9 @@ internal static class GenerateCommand
                     last = Stream(ids, state, Console.Write);
                     Console.WriteLine();
                 }
-            }
 
-            cancellation.ThrowIfCancellationRequested();
+                Console.Write("> ");
+            }
         }
 
         private int[] Encode(string text, bool isFirst)
@@ -145,7 +140,6 @@ internal static class GenerateCommand
             var characters = new char[1024];
             foreach (int token in generator.Stream(prompt, options, state))
             {
-                cancellation.ThrowIfCancellationRequested();
                 written.Add(token);
                 if (trained.Tokenizer.IsSpecial(token) || token >= trained.Tokenizer.VocabularySize)
                 {

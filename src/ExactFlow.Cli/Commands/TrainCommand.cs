@@ -18,7 +18,7 @@ internal static class TrainCommand
     private const string NewRun = "none";
 
     /// <summary>Makes the command.</summary>
-    public static Command Create(CancellationToken cancellation)
+    public static Command Create(Interruption interruption)
     {
         Option<string> rule = Settings.Choice("--rule", "mixer of every layer", "efla", [.. MixerKind.All.Select(mixer => mixer.Name)]);
         Option<int?> seed = Settings.OptionalWhole("--seed", "decides initial weights, data order and samples", 0);
@@ -58,7 +58,7 @@ internal static class TrainCommand
             }
 
             TrainingOptions options = recipe.Apply(parsed, recipe.Load<TrainingOptions>(parsed, shortForms));
-            return Run(device, options, recipe.FolderOf(parsed, options.Name), parsed.GetRequiredValue(resume), parsed, common.WantsJson(parsed), cancellation);
+            return Run(device, options, recipe.FolderOf(parsed, options.Name), parsed.GetRequiredValue(resume), parsed, common.WantsJson(parsed), interruption.StopCleanly());
         });
         return command;
     }
