@@ -48,9 +48,6 @@ public sealed class BytePairTokenizer
     /// <param name="specialTokens">Contents of special tokens, such as <c>&lt;|endoftext|&gt;</c>.</param>
     /// <param name="threads">Threads that count words; 0 for all.</param>
     /// <exception cref="InvalidInputException">The vocabulary is too small, a special token is empty or given twice, or there is no text.</exception>
-    /// <remarks>
-    /// Measured with <c>benchmarks --suite tokenizer</c>; see the README of this folder.
-    /// </remarks>
     public static BytePairTokenizer Train(IEnumerable<ReadOnlyMemory<byte>> texts, int vocabularySize, IReadOnlyList<string>? specialTokens = null, int threads = 0)
     {
         ArgumentNullException.ThrowIfNull(texts);

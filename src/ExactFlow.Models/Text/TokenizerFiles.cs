@@ -158,7 +158,10 @@ internal static class TokenizerFiles
         {
             foreach (JsonElement token in list.EnumerateArray())
             {
-                tokens.Add(token.GetProperty("content").GetString()!, token.GetProperty("id").GetInt32());
+                if (!tokens.TryAdd(TextOf(token.GetProperty("content")), token.GetProperty("id").GetInt32()))
+                {
+                    throw new FormatException($"added token '{token.GetProperty("content")}' stands twice");
+                }
             }
         }
 
@@ -170,10 +173,12 @@ internal static class TokenizerFiles
         foreach (JsonElement merge in merges.EnumerateArray())
         {
             yield return merge.ValueKind == JsonValueKind.String
-                ? SplitMerge(merge.GetString()!, path)
-                : merge.GetArrayLength() == 2 ? (merge[0].GetString()!, merge[1].GetString()!) : throw new FormatException("a merge has not two parts");
+                ? SplitMerge(TextOf(merge), path)
+                : merge.GetArrayLength() == 2 ? (TextOf(merge[0]), TextOf(merge[1])) : throw new FormatException("a merge has not two parts");
         }
     }
+
+    private static string TextOf(JsonElement element) => element.GetString() ?? throw new FormatException("a text is missing");
 
     private static (string Left, string Right) SplitMerge(string merge, string path)
     {

@@ -10,17 +10,20 @@ namespace ExactFlow.Training.Data;
 /// </summary>
 /// <remarks>
 /// Every sentence is kept once: first come the training files, then the validation files, so that no sentence of the validation text was trained on.
-/// Whole files are held out, chosen by a hash of their names. About 30 MB of XML a core and second; measured figures stand in the README of this folder.
+/// Whole files are held out, chosen by a hash of their names.
 /// </remarks>
 public static class ReferenceDocumentation
 {
     /// <summary>Finds the files and reads their prose.</summary>
     /// <param name="validationFraction">The part of the prose to hold out, about.</param>
     /// <exception cref="InvalidInputException">No reference packs were found, or a file cannot be read; the message says where was looked.</exception>
-    public static TextCorpus Load(double validationFraction)
+    public static TextCorpus Load(double validationFraction) => Load(Roots(), validationFraction);
+
+    /// <summary>Reads the first of the folders that holds reference packs.</summary>
+    internal static TextCorpus Load(IEnumerable<string> roots, double validationFraction)
     {
         List<string> looked = [];
-        foreach (string root in Roots())
+        foreach (string root in roots)
         {
             string packs = Path.Combine(root, "packs");
             looked.Add(packs);

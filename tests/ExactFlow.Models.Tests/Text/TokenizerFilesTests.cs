@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using ExactFlow.Models.Text;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Randomness;
 using ExactFlow.Testing;
 
 namespace ExactFlow.Models.Tests.Text;
@@ -78,6 +79,9 @@ public class TokenizerFilesTests
         { "not the form", root => root.AsObject().Remove("model") },
         { "not the form", root => root["model"]!["merges"]![0] = 7 },
         { "not the form", root => root["added_tokens"]![0] = 7 },
+        { "stands twice", root => root["added_tokens"]!.AsArray().Add(root["added_tokens"]![0]!.DeepClone()) },
+        { "a text is missing", root => root["model"]!["merges"]![0] = new JsonArray("a", null) },
+        { "a text is missing", root => root["added_tokens"]![0]!["content"] = null },
     };
 
     [Theory]
@@ -106,6 +110,43 @@ public class TokenizerFilesTests
         Assert.Contains("none.json", Assert.Throws<InvalidInputException>(() => BytePairTokenizer.Load(folder["none.json"])).Message);
         File.WriteAllText(folder["broken.json"], "{\n\"model\": ");
         Assert.Contains("not valid JSON (line 2", Assert.Throws<InvalidInputException>(() => BytePairTokenizer.Load(folder["broken.json"])).Message);
+    }
+
+    [Fact]
+    public void DamagedFilesGiveATokenizerOrTheOneError()
+    {
+        using TemporaryFolder folder = new();
+        string path = folder["tokenizer.json"];
+        Trained.Value.Save(path);
+        byte[] original = File.ReadAllBytes(path);
+        Philox random = new(5, Philox.StreamOf("tokenizer.json"));
+        ulong position = 0;
+        int refused = 0;
+        for (int i = 0; i < 2000; i++)
+        {
+            byte[] copy = (byte[])original.Clone();
+            int at = random.Below(position++, copy.Length);
+            switch (random.Below(position++, 3))
+            {
+                case 0: copy[at] = (byte)random.Below(position++, 256); break;
+                case 1: copy = [.. copy[..at], .. copy[Math.Min(copy.Length, at + 1 + random.Below(position++, 30))..]]; break;
+                default: copy = [.. copy[..at], .. copy[random.Below(position++, copy.Length)..]]; break;
+            }
+
+            File.WriteAllBytes(path, copy);
+            try
+            {
+                BytePairTokenizer tokenizer = BytePairTokenizer.Load(path);
+                Assert.Equal(Sample, tokenizer.Decode(tokenizer.Encode(Sample)));
+            }
+            catch (InvalidInputException error)
+            {
+                Assert.Contains(path, error.Message);
+                refused++;
+            }
+        }
+
+        Assert.InRange(refused, 500, 1999);
     }
 
     private static void Edit(TemporaryFolder folder, Action<JsonNode> edit)

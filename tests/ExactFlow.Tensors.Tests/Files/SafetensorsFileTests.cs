@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using ExactFlow.Tensors.Files;
 using ExactFlow.Testing;
 
@@ -5,10 +6,14 @@ namespace ExactFlow.Tensors.Tests.Files;
 
 public class SafetensorsFileTests
 {
-    [Fact]
-    public void BFloat16BitsOfTheOfficialLibraryAreReadExactly()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void BFloat16BitsAreReadExactly(bool ofTheOfficialLibrary)
     {
-        using SafetensorsFile file = SafetensorsFile.Open(SharedData.Find("safetensors/bf16_bit_exact.safetensors"));
+        using SafetensorsFile file = ofTheOfficialLibrary
+            ? SafetensorsFile.Open(SharedData.Find("safetensors/bf16_bit_exact.safetensors"))
+            : OfBits("""{"bf16_tensor":{"dtype":"BF16","shape":[5],"data_offsets":[0,10]}}""", 0x0000, 0x0001, 0x3F80, 0x7F80, 0x7FC1);
         SafetensorsEntry entry = file["bf16_tensor"];
         Assert.Equal(SafetensorsType.BF16, entry.Type);
         Assert.Equal([5L], entry.Shape);
@@ -21,10 +26,14 @@ public class SafetensorsFileTests
         Assert.Equal([1.0, double.PositiveInfinity], doubles[2..4]);
     }
 
-    [Fact]
-    public void HalfBitsOfTheOfficialLibraryAreReadExactly()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void HalfBitsAreReadExactly(bool ofTheOfficialLibrary)
     {
-        using SafetensorsFile file = SafetensorsFile.Open(SharedData.Find("safetensors/f16_bit_exact.safetensors"));
+        using SafetensorsFile file = ofTheOfficialLibrary
+            ? SafetensorsFile.Open(SharedData.Find("safetensors/f16_bit_exact.safetensors"))
+            : OfBits("""{"f16_tensor":{"dtype":"F16","shape":[5],"data_offsets":[0,10]}}""", 0x0000, 0x0001, 0x3C00, 0x7C00, 0x7E01);
         float[] values = file.Read<float>("f16_tensor");
         Assert.Equal([0f, MathF.ScaleB(1, -24), 1f, float.PositiveInfinity], values[..4]);
         Assert.True(float.IsNaN(values[4]));
@@ -160,5 +169,12 @@ public class SafetensorsFileTests
         Assert.Equal(Shape.Of([2, 3]), new SafetensorsEntry("x", SafetensorsType.F32, [2, 3]).ToTensorShape());
         Assert.Throws<InvalidInputException>(() => new SafetensorsEntry("x", SafetensorsType.F32, [1, 1, 1, 1, 1, 1]).ToTensorShape());
         Assert.Throws<InvalidInputException>(() => new SafetensorsEntry("x", SafetensorsType.F32, [1L << 31]).ToTensorShape());
+    }
+
+    private static SafetensorsFile OfBits(string header, params ReadOnlySpan<ushort> bits)
+    {
+        byte[] file = SafetensorsBytes.Make(header, 2 * bits.Length);
+        MemoryMarshal.AsBytes(bits).CopyTo(file.AsSpan(file.Length - (2 * bits.Length)));
+        return SafetensorsFile.Parse(file);
     }
 }

@@ -89,6 +89,34 @@ public class ReferenceDocumentationTests
     }
 
     [Fact]
+    public void WithoutReferencePacksThePlacesLookedAtAreNamed()
+    {
+        using TemporaryFolder folder = new();
+        Directory.CreateDirectory(Path.Combine(folder["empty"], "packs", "Some.Ref", "1.0.0"));
+        string message = Assert.Throws<InvalidInputException>(() => ReferenceDocumentation.Load([folder["none"], folder["empty"]], 0.1)).Message;
+        Assert.Contains(Path.Combine(folder["none"], "packs"), message);
+        Assert.Contains(Path.Combine(folder["empty"], "packs"), message);
+        Assert.Contains("DOTNET_ROOT", message);
+    }
+
+    [Fact]
+    public void TheLargestCopyOfAFileOfSeveralPacksIsRead()
+    {
+        using TemporaryFolder folder = new();
+        foreach ((string pack, string word) in (ReadOnlySpan<(string, string)>)[("A.Ref", "short"), ("B.Ref", "longer"), ("C.Ref", "tiny")])
+        {
+            string references = Path.Combine(folder.Path, "packs", pack, "10.0.0", "ref", "net10.0");
+            Directory.CreateDirectory(references);
+            File.WriteAllText(Path.Combine(references, "Same.xml"), $"<doc><summary>This is the {word} copy.</summary></doc>");
+            File.WriteAllText(Path.Combine(references, "Same.dll"), "no documentation");
+        }
+
+        TextCorpus corpus = ReferenceDocumentation.Load([folder.Path], 0.1);
+        Assert.Equal("This is the longer copy.\n", Encoding.UTF8.GetString(corpus.Training.Span));
+        Assert.Equal((1, 0), (corpus.TrainingFiles, corpus.ValidationFiles));
+    }
+
+    [Fact]
     public void ADamagedFileIsNamed()
     {
         using TemporaryFolder folder = new();
