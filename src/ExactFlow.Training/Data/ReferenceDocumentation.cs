@@ -44,21 +44,15 @@ public static class ReferenceDocumentation
 
         // The first pass only measures what is left of each file when every sentence counts where it stands first.
         HashSet<string> seen = new(StringComparer.Ordinal);
-        List<(string Name, long Length)> sizes = [.. documents.Select(document => (document.Name, Write(Stream.Null, document, seen)))];
-        HashSet<string> held = HeldOut.Choose(sizes, validationFraction);
+        HashSet<int> held = HeldOut.Choose([.. documents.Select(document => (document.Name, Write(Stream.Null, document, seen)))], validationFraction);
         seen.Clear();
-        using MemoryStream training = new(), validation = new();
-        foreach (Document document in documents.Where(document => !held.Contains(document.Name)))
+        JoinedText training = Write(documents.Where((_, index) => !held.Contains(index)), seen);
+        JoinedText validation = Write(documents.Where((_, index) => held.Contains(index)), seen);
+        return new TextCorpus($"English prose of the .NET reference documentation in '{source}'", training.Bytes, validation.Bytes, documents.Length - held.Count, held.Count)
         {
-            Write(training, document, seen);
-        }
-
-        foreach (Document document in documents.Where(document => held.Contains(document.Name)))
-        {
-            Write(validation, document, seen);
-        }
-
-        return new TextCorpus($"English prose of the .NET reference documentation in '{source}'", training.ToArray(), validation.ToArray(), documents.Length - held.Count, held.Count);
+            TrainingDocuments = training.Documents(),
+            ValidationDocuments = validation.Documents(),
+        };
     }
 
     /// <summary>Folders that may hold <c>packs</c>: where DOTNET_ROOT says, above the running runtime, and beside the <c>dotnet</c> that the shell would start.</summary>
@@ -128,6 +122,19 @@ public static class ReferenceDocumentation
         {
             throw new InvalidInputException($"Cannot read the documentation file '{path}': {exception.Message.TrimEnd('.')}; repair the .NET SDK, or name a text file.", exception);
         }
+    }
+
+    private static JoinedText Write(IEnumerable<Document> documents, HashSet<string> seen)
+    {
+        using MemoryStream text = new();
+        List<long> ends = [];
+        foreach (Document document in documents)
+        {
+            Write(text, document, seen);
+            ends.Add(text.Length);
+        }
+
+        return new JoinedText(text, ends);
     }
 
     /// <summary>Writes the sentences of a document that were not seen before, a line per paragraph; returns their bytes.</summary>

@@ -11,6 +11,12 @@ namespace ExactFlow.Training.Data;
 /// <param name="ValidationFiles">Files that went into the validation text; 0 if it is the end of the training files.</param>
 public sealed record TextCorpus(string Source, ReadOnlyMemory<byte> Training, ReadOnlyMemory<byte> Validation, int TrainingFiles, int ValidationFiles)
 {
+    /// <summary>The documents of the training text, one after another: one per file.</summary>
+    public IReadOnlyList<ReadOnlyMemory<byte>> TrainingDocuments { get; init; } = [Training];
+
+    /// <summary>The documents of the validation text, one after another.</summary>
+    public IReadOnlyList<ReadOnlyMemory<byte>> ValidationDocuments { get; init; } = [Validation];
+
     /// <summary>Checks that there is enough text.</summary>
     /// <param name="trainingBytes">Least bytes of training text.</param>
     /// <param name="validationBytes">Least bytes of validation text.</param>

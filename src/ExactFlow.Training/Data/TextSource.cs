@@ -33,13 +33,13 @@ public static class TextSource
                 throw new InvalidInputException($"'{both.FullPath}' is both text to train on and validation text; leave it out of one, or name no validation text to hold part of it out.");
             }
 
-            return new TextCorpus(source, Join(files), Join(validationFiles), files.Count, validationFiles.Count);
+            return Corpus(source, files, validationFiles);
         }
 
-        HashSet<string> held = HeldOut.Choose(files.Select(file => (file.Name, file.Length)), validationFraction);
+        HashSet<int> held = HeldOut.Choose([.. files.Select(file => (file.Name, file.Length))], validationFraction);
         return held.Count > 0
-            ? new TextCorpus(source, Join(files.Where(file => !held.Contains(file.Name))), Join(files.Where(file => held.Contains(file.Name))), files.Count - held.Count, held.Count)
-            : HoldOutTheEnd(source, Join(files), files.Count, validationFraction);
+            ? Corpus(source, [.. files.Where((_, index) => !held.Contains(index))], [.. files.Where((_, index) => held.Contains(index))])
+            : HoldOutTheEnd(source, files, validationFraction);
     }
 
     /// <summary>Reads files and folders whole, one text after another.</summary>
@@ -47,17 +47,34 @@ public static class TextSource
     public static ReadOnlyMemory<byte> Read(IReadOnlyList<string> text)
     {
         ArgumentNullException.ThrowIfNull(text);
-        return Join(Find(text));
+        return Join(Find(text)).Bytes;
+    }
+
+    private static TextCorpus Corpus(string source, List<TextFile> trainingFiles, List<TextFile> validationFiles)
+    {
+        JoinedText training = Join(trainingFiles), validation = Join(validationFiles);
+        return new TextCorpus(source, training.Bytes, validation.Bytes, trainingFiles.Count, validationFiles.Count)
+        {
+            TrainingDocuments = training.Documents(),
+            ValidationDocuments = validation.Documents(),
+        };
     }
 
     /// <summary>Cuts at the beginning of a line, or of a word where the text has no lines.</summary>
-    private static TextCorpus HoldOutTheEnd(string source, byte[] all, int files, double fraction)
+    private static TextCorpus HoldOutTheEnd(string source, List<TextFile> files, double fraction)
     {
-        int wanted = (int)(all.Length * (1 - fraction));
-        int line = all.AsSpan(wanted).IndexOf((byte)'\n');
-        int blank = all.AsSpan(wanted).IndexOf((byte)' ');
-        int skip = line >= 0 && line < (all.Length - wanted) / 2 ? line + 1 : Math.Max(0, blank);
-        return new TextCorpus(source, all.AsMemory(0, wanted + skip), all.AsMemory(wanted + skip), files, 0);
+        JoinedText text = Join(files);
+        int cut = Math.Max(Math.Min(1, text.Bytes.Length), (int)(text.Bytes.Length * (1 - fraction)));
+
+        // The search begins one byte earlier: a cut that is the beginning of a line already stays.
+        ReadOnlySpan<byte> rest = text.Bytes.Span[Math.Max(0, cut - 1)..];
+        int line = rest.IndexOf((byte)'\n'), blank = rest.IndexOf((byte)' ');
+        cut += line >= 0 && line < rest.Length / 2 ? line : blank >= 0 ? blank - 1 : 0;
+        return new TextCorpus(source, text.Bytes[..cut], text.Bytes[cut..], files.Count, 0)
+        {
+            TrainingDocuments = text.Documents(0, cut),
+            ValidationDocuments = text.Documents(cut),
+        };
     }
 
     private static List<TextFile> Find(IReadOnlyList<string> paths)
@@ -105,9 +122,10 @@ public static class TextSource
     }
 
     /// <summary>The contents of files one after another, each ended by a line feed.</summary>
-    private static byte[] Join(IEnumerable<TextFile> files)
+    private static JoinedText Join(IEnumerable<TextFile> files)
     {
         using MemoryStream all = new();
+        List<long> ends = [];
         foreach (TextFile file in files)
         {
             ReadOnlySpan<byte> contents = ReadFile(file.FullPath);
@@ -121,9 +139,11 @@ public static class TextSource
             {
                 all.WriteByte((byte)'\n');
             }
+
+            ends.Add(all.Length);
         }
 
-        return all.ToArray();
+        return new JoinedText(all, ends);
     }
 
     private static ReadOnlySpan<byte> ReadFile(string path)

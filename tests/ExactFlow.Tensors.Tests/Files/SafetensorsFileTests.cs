@@ -163,6 +163,29 @@ public class SafetensorsFileTests
         Assert.Equal(8, file.Read<byte>("x")[8]);
     }
 
+    /// <summary>A sparse file of 5 GB, which takes no room on the disk.</summary>
+    [Fact]
+    public void FilesBeyondTwoGigabytesAreReadAtTheirEnd()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Needs sparse files: Windows would write 5 GB.");
+        const long Count = 2_500_000_000;
+        using TemporaryFolder folder = new();
+        byte[] head = SafetensorsBytes.Make($$$$"""{"a":{"dtype":"BF16","shape":[{{{{Count}}}}],"data_offsets":[0,{{{{2 * Count}}}}]}}""");
+        using (FileStream stream = File.Create(folder["large.safetensors"]))
+        {
+            stream.Write(head);
+            stream.SetLength(head.Length + (2 * Count));
+            stream.Seek(-4, SeekOrigin.End);
+            stream.Write([0x80, 0x3F, 0x00, 0x40]);
+        }
+
+        using SafetensorsFile file = SafetensorsFile.Open(folder["large.safetensors"]);
+        var last = new float[3];
+        file.Read(file["a"], last.AsSpan(), Count - 3);
+        Assert.Equal([0f, 1f, 2f], last);
+        Assert.Contains("in parts", Assert.Throws<InvalidInputException>(() => file.Read<float>("a")).Message);
+    }
+
     [Fact]
     public void TensorShapesHaveAtMostFiveDimensions()
     {

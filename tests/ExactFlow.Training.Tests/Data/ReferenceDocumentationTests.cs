@@ -52,6 +52,9 @@ public class ReferenceDocumentationTests
         Assert.InRange(corpus.Validation.Length, 0.02 * corpus.Training.Length, 0.08 * corpus.Training.Length);
         Assert.True(corpus.ValidationFiles > 1 && corpus.TrainingFiles > 50);
         Assert.Contains("packs", corpus.Source);
+        Assert.InRange(corpus.TrainingDocuments.Count, corpus.TrainingFiles / 2, corpus.TrainingFiles);
+        Assert.Equal(corpus.Training.Length, corpus.TrainingDocuments.Sum(document => document.Length));
+        Assert.Equal(corpus.Validation.Length, corpus.ValidationDocuments.Sum(document => document.Length));
         string training = Encoding.UTF8.GetString(corpus.Training.Span), validation = Encoding.UTF8.GetString(corpus.Validation.Span);
         HashSet<string> sentences = new(StringComparer.Ordinal);
         foreach (string sentence in training.Split('\n', StringSplitOptions.RemoveEmptyEntries).SelectMany(DocumentationProse.Sentences))
