@@ -32,7 +32,7 @@ public sealed record ComparisonOptions
     {
         Steps = 480,
         Data = new DataOptions { BatchSize = 4 },
-        Optimizer = new OptimizerOptions { LearningRate = 4e-3, StartLearningRate = 4e-4, EndLearningRate = 2e-4, WarmUpSteps = 40 },
+        Optimizer = new OptimizerOptions { LearningRate = 3e-3, StartLearningRate = 3e-4, EndLearningRate = 2e-4, WarmUpSteps = 40 },
         Evaluation = new EvaluationOptions { Every = 80, SampleEvery = 120 },
         Checkpoints = new CheckpointOptions { Every = 160, KeepLast = 1, KeepBest = false },
     };
