@@ -28,7 +28,7 @@ public sealed record EvaluationOptions
 
     /// <summary>What each sample continues.</summary>
     [Description("what each sample continues")]
-    public string Prompt { get; init; } = "The ";
+    public string Prompt { get; init; } = "The";
 
     /// <summary>Sampling temperature.</summary>
     [Description("temperature of the samples; 0 = always the likeliest token")]

@@ -134,7 +134,9 @@
     return [bottom - margin, top + margin];
   }
 
-  const slider = element('input', { type: 'range', min: '0', max: '0.99', step: '0.01', value: '0.85', 'aria-label': 'smoothing' });
+  const longest = Math.max(1, ...data.runs.flatMap(run => run.seeds.map(seed => seed.step.length)));
+  const weight = Math.min(0.9, Math.max(0, 1 - 12 / longest)).toFixed(2);
+  const slider = element('input', { type: 'range', min: '0', max: '0.99', step: '0.01', value: weight, 'aria-label': 'smoothing' });
   if (data.runs.some(run => run.seeds.length > 0 && run.seeds[0].step.length > 0)) {
     const controls = element('div', { class: 'controls' }, element('label', {}, 'smoothing', slider));
     const many = data.runs.some(run => run.seeds.length > 1);
