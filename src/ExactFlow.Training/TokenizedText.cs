@@ -66,7 +66,7 @@ public sealed class TokenizedText
             throw new InvalidInputException($"The tokenizer '{path}' has no special token {EndOfTextToken}, which begins prompts: use one that has, or train one (data.tokenizer=null).");
         }
 
-        int[] trainingIds = tokenizer.EncodeLong(text.Training, threads, recogniseSpecialTokens: false);
+        int[] trainingIds = EncodeDocuments(tokenizer, text.TrainingDocuments, tokenizer.SpecialTokens[EndOfTextToken], threads);
         int[] validationIds = tokenizer.EncodeLong(text.Validation, threads, recogniseSpecialTokens: false);
         return new TokenizedText(
             tokenizer,
@@ -87,6 +87,19 @@ public sealed class TokenizedText
         }
 
         return bytes;
+    }
+
+    /// <summary>Documents one after another, the token that begins prompts before each, so that what follows it is learned.</summary>
+    private static int[] EncodeDocuments(BytePairTokenizer tokenizer, IReadOnlyList<ReadOnlyMemory<byte>> documents, int endOfText, int threads)
+    {
+        List<int> ids = [];
+        foreach (ReadOnlyMemory<byte> document in documents)
+        {
+            ids.Add(endOfText);
+            ids.AddRange(tokenizer.EncodeLong(document, threads, recogniseSpecialTokens: false));
+        }
+
+        return [.. ids];
     }
 
     private static TokenStream Stream(int[] ids, int length, int seed, string which)
