@@ -6,8 +6,11 @@ namespace ExactFlow.Operators;
 
 public static unsafe partial class ShortConvolution
 {
-    /// <summary>Channels that one index of a loop works on, so that the rows it needs at once stay in the first-level cache.</summary>
-    private const int ChannelBlock = 512;
+    /// <summary>Channels that one index of a loop works on: whole rows up to this width, so that memory is read front to back.</summary>
+    private const int ChannelBlock = 4096;
+
+    /// <summary>Channels that the kernels of four tokens pass over one after the other, so that what one writes is in the first-level cache for the next.</summary>
+    private const int CachedChannels = 256;
 
     /// <summary>
     /// Floats between rows of working memory beyond their length: rows 4096 bytes apart would compete for the same few lines of the first-level cache.
@@ -217,23 +220,29 @@ public static unsafe partial class ShortConvolution
             long stride = window.Stride;
             float* taps = Taps + tile.Channel;
             float* bias = Bias + tile.Channel;
-            int tokens = 1;
             if (Tiles.Width == 4 && window.Early == 0 && left >= 4)
             {
-                tokens = 4;
-                Rows.FourTokens<TV>(window.Inputs, stride, taps, TapStride, bias, y, y + stride, y + (2 * stride), y + (3 * stride), tile.ChannelCount);
-            }
-            else
-            {
-                Rows.PreActivation<TV>(window, Tiles.Width, taps, TapStride, bias, y, tile.ChannelCount);
+                for (int i = 0; i < tile.ChannelCount; i += CachedChannels)
+                {
+                    int count = Math.Min(CachedChannels, tile.ChannelCount - i);
+                    float* z = y + i;
+                    Rows.FourTokens<TV>(window.Inputs + i, stride, taps + i, TapStride, bias + i, z, z + stride, z + (2 * stride), z + (3 * stride), count);
+                    for (int token = 0; Silu && token < 4; token++)
+                    {
+                        Rows.Silu<TV>(z + (token * stride), count);
+                    }
+                }
+
+                return 4;
             }
 
-            for (int token = 0; Silu && token < tokens; token++)
+            Rows.PreActivation<TV>(window, Tiles.Width, taps, TapStride, bias, y, tile.ChannelCount);
+            if (Silu)
             {
-                Rows.Silu<TV>(y + (token * stride), tile.ChannelCount);
+                Rows.Silu<TV>(y, tile.ChannelCount);
             }
 
-            return tokens;
+            return 1;
         }
     }
 
@@ -340,21 +349,25 @@ public static unsafe partial class ShortConvolution
         {
             long position = Position(tile, token);
             float* x = X + position - (3L * Tiles.Channels);
-            float* g0 = RingRow(ring, token);
-            float* g1 = RingRow(ring, token + 1);
-            float* g2 = RingRow(ring, token + 2);
-            float* g3 = RingRow(ring, token + 3);
-            if (Silu)
+            float* dy = OutputGradient + position;
+            for (int i = 0; i < tile.ChannelCount; i += CachedChannels)
             {
-                Rows.FourTokens<TV>(x, Tiles.Channels, Taps + tile.Channel, Stride, Bias + tile.Channel, g0, g1, g2, g3, tile.ChannelCount);
-            }
+                int count = Math.Min(CachedChannels, tile.ChannelCount - i);
+                float* g0 = RingRow(ring, token) + i;
+                float* g1 = RingRow(ring, token + 1) + i;
+                float* g2 = RingRow(ring, token + 2) + i;
+                float* g3 = RingRow(ring, token + 3) + i;
+                if (Silu)
+                {
+                    Rows.FourTokens<TV>(x + i, Tiles.Channels, Taps + tile.Channel + i, Stride, Bias + tile.Channel + i, g0, g1, g2, g3, count);
+                }
 
-            for (int i = 0; i < 4; i++)
-            {
-                FinishGradient<TV>(OutputGradient + position + ((long)i * Tiles.Channels), RingRow(ring, token + i), tile.ChannelCount);
+                FinishGradient<TV>(dy + i, g0, count);
+                FinishGradient<TV>(dy + i + Tiles.Channels, g1, count);
+                FinishGradient<TV>(dy + i + (2L * Tiles.Channels), g2, count);
+                FinishGradient<TV>(dy + i + (3L * Tiles.Channels), g3, count);
+                Rows.AddFourTokensToSums<TV>(x + i, Tiles.Channels, g0, g1, g2, g3, sums + i, Stride, count);
             }
-
-            Rows.AddFourTokensToSums<TV>(x, Tiles.Channels, g0, g1, g2, g3, sums, Stride, tile.ChannelCount);
         }
 
         /// <summary>From the pre-activation (with SiLU) to its gradient.</summary>
