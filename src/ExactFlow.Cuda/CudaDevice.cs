@@ -32,6 +32,7 @@ public sealed unsafe class CudaDevice : Device
         ArgumentNullException.ThrowIfNull(driver);
         Driver = driver;
         Name = $"cuda:{ordinal}";
+        Constants = new CudaConstants(this);
         Kernels = new KernelLibrary(this, compiler ?? new NvrtcCompiler(Name), cache ?? new KernelCache());
         device = Find(ordinal);
         Check(driver.PrimaryContextRetain(out context, device), "cuDevicePrimaryCtxRetain");
@@ -74,6 +75,9 @@ public sealed unsafe class CudaDevice : Device
 
     /// <summary>The kernels of this device, compiled when first asked for.</summary>
     public KernelLibrary Kernels { get; }
+
+    /// <summary>Tables that recur from step to step.</summary>
+    public CudaConstants Constants { get; }
 
     /// <summary>The stream everything is queued on.</summary>
     internal nint Stream { get; }
@@ -237,6 +241,7 @@ public sealed unsafe class CudaDevice : Device
         {
             Kernels.Dispose();
             UseOnThisThread();
+            Constants.Free();
             Check(Driver.StreamDestroy(Stream), "cuStreamDestroy");
         }
         finally

@@ -31,7 +31,7 @@ internal static unsafe class DeltaRuleCuda
             || logDecay is { RequiresGrad: true } || initialState is { RequiresGrad: true });
         RequireSupported(device, q, k, v, sizes);
         DeltaRuleCudaPlan plan = DeltaRuleCudaPlan.Make(sizes, options.Offsets, device.MultiprocessorCount, segments);
-        var run = new DeltaRuleCudaRun(device, rule, sizes, plan, q, k, v, beta, logDecay, initialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim), keep: record);
+        var run = new DeltaRuleCudaRun(device, rule, sizes, plan, options.Offsets is null, q, k, v, beta, logDecay, initialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim), keep: record);
         Tensor output = device.Empty(v.Shape, DType.BFloat16);
         Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
         run.Forward(output, finalState);

@@ -1,7 +1,3 @@
-using System.Runtime.InteropServices;
-using ExactFlow.Cuda;
-using ExactFlow.Tensors;
-
 namespace ExactFlow.Operators;
 
 /// <summary>
@@ -80,10 +76,6 @@ internal sealed class DeltaRuleCudaPlan
 
         return new DeltaRuleCudaPlan(sequences, segments, [.. chunks], ranges);
     }
-
-    /// <summary>The plan's arrays on the device, as tensors of the open step.</summary>
-    public (Tensor Chunks, Tensor Ranges) Upload(CudaDevice device)
-        => (device.From<int>(CollectionsMarshal.AsSpan(new List<int>(Chunks)), [Math.Max(Chunks.Length, 1)]), device.From<int>(Ranges, [Ranges.Length]));
 
     /// <summary>
     /// The number of segments with the least expected time, in chunk steps: a pass costs its longest chain times the waves of blocks it takes. Without segments that

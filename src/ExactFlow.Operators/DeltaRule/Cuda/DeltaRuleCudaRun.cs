@@ -17,8 +17,8 @@ internal sealed class DeltaRuleCudaRun
     private readonly Tensor? logDecay;
     private readonly Tensor? initialState;
     private readonly float scale;
-    private readonly Tensor chunks;
-    private readonly Tensor ranges;
+    private readonly nint chunks;
+    private readonly nint ranges;
     private readonly Tensor inverse;
     private readonly Tensor attention;
     private readonly Tensor scalars;
@@ -27,12 +27,17 @@ internal sealed class DeltaRuleCudaRun
     private readonly Tensor? update;
     private readonly Tensor? transition;
 
+    /// <summary>Takes the memory that the forward needs.</summary>
+    /// <param name="recurs">Whether the plan follows from the sizes alone and will come again; a packed row's is new each time.</param>
+    /// <param name="keep">Whether a backward will follow.</param>
     public DeltaRuleCudaRun(
-        CudaDevice device, DeltaRuleKind rule, DeltaRuleSizes sizes, DeltaRuleCudaPlan plan, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor? initialState, float scale, bool keep)
+        CudaDevice device, DeltaRuleKind rule, DeltaRuleSizes sizes, DeltaRuleCudaPlan plan, bool recurs, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor? initialState, float scale, bool keep)
     {
         (this.device, this.rule, this.sizes, this.plan, this.scale) = (device, rule, sizes, plan, scale);
         (this.q, this.k, this.v, this.beta, this.logDecay, this.initialState) = (q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, initialState);
-        (chunks, ranges) = plan.Upload(device);
+        string name = $"delta_rule {sizes.Batch} x {sizes.Time}, {plan.Segments} segments";
+        chunks = recurs ? device.Constants.Address($"{name}: chunks", () => plan.Chunks) : device.From<int>(plan.Chunks, [plan.Chunks.Length]).Address;
+        ranges = recurs ? device.Constants.Address($"{name}: ranges", () => plan.Ranges) : device.From<int>(plan.Ranges, [plan.Ranges.Length]).Address;
         int count = plan.ChunkCount, heads = sizes.ValueHeads;
         const int C = DeltaRuleCudaPlan.ChunkLength;
         inverse = device.Empty([count, heads, C, C], DType.BFloat16);
@@ -69,12 +74,12 @@ internal sealed class DeltaRuleCudaRun
         var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
         DeltaRuleCuda.Launch(device, ForwardSource, $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount, sizes.ValueHeads, 1, 256, 1, 1, shared.Prepare), new PrepareArguments
         {
-            Query = q.Address, Key = k.Address, Beta = Address(beta), LogDecay = Address(logDecay), Chunks = chunks.Address, Inverse = inverse.Address, Attention = attention.Address,
+            Query = q.Address, Key = k.Address, Beta = Address(beta), LogDecay = Address(logDecay), Chunks = chunks, Inverse = inverse.Address, Attention = attention.Address,
             Scalars = scalars.Address, BackwardScalars = Address(backwardScalars), Rule = DeltaRuleCuda.NumberOf(rule), Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads,
         });
         var arguments = new ScanArguments
         {
-            Query = q.Address, Key = k.Address, Value = v.Address, Inverse = inverse.Address, Attention = attention.Address, Scalars = scalars.Address, Chunks = chunks.Address, Ranges = ranges.Address,
+            Query = q.Address, Key = k.Address, Value = v.Address, Inverse = inverse.Address, Attention = attention.Address, Scalars = scalars.Address, Chunks = chunks, Ranges = ranges,
             Initial = Address(initialState), Output = output.Address, FinalState = Address(finalState), Boundary = Address(boundary), Update = Address(update), Transition = Address(transition),
             Scale = scale, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments,
         };
@@ -110,7 +115,7 @@ internal sealed class DeltaRuleCudaRun
         var arguments = new BackwardArguments
         {
             Query = q.Address, Key = k.Address, Value = v.Address, GradOutput = gradOutput.Address, Inverse = inverse.Address, Attention = attention.Address, Scalars = scalars.Address,
-            BackwardScalars = Address(backwardScalars), Chunks = chunks.Address, Ranges = ranges.Address, GradFinal = Address(gradFinal), GradInitial = Address(gradInitial),
+            BackwardScalars = Address(backwardScalars), Chunks = chunks, Ranges = ranges, GradFinal = Address(gradFinal), GradInitial = Address(gradInitial),
             GradBoundary = gradBoundary.Address, GradSolve = gradSolve.Address, Boundary = boundary.Address, Update = update!.Address, GradQuery = gradQuery.Address, GradKey = gradKey.Address,
             GradValue = gradValue.Address, GradBeta = Address(gradBeta), GradLogDecay = Address(gradLogDecay), Beta = Address(beta), LogDecay = Address(logDecay), Scale = scale,
             Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments, Rule = DeltaRuleCuda.NumberOf(rule), Gated = rule.Decays ? 1 : 0, TotalChunks = plan.ChunkCount,

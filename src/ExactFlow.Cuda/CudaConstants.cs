@@ -1,0 +1,52 @@
+using System.Runtime.InteropServices;
+
+namespace ExactFlow.Cuda;
+
+/// <summary>
+/// Small tables of integers that kernels read, such as where chunks begin: copied to the device once per content and kept as long as it,
+/// so that a repeated step uploads nothing and can be captured as a graph. For tables that recur; one that is new each time belongs in a tensor.
+/// </summary>
+public sealed unsafe class CudaConstants
+{
+    private readonly CudaDevice device;
+    private readonly Dictionary<string, nint> known = new(StringComparer.Ordinal);
+
+    internal CudaConstants(CudaDevice device) => this.device = device;
+
+    /// <summary>The device address of a table.</summary>
+    /// <param name="key">Names the content: the same key must always come with the same values.</param>
+    /// <param name="values">Makes the values when they are not there yet.</param>
+    public nint Address(string key, Func<int[]> values)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        if (known.TryGetValue(key, out nint address))
+        {
+            return address;
+        }
+
+        int[] table = values();
+        nuint bytes = (nuint)(Math.Max(table.Length, 1) * sizeof(int));
+        device.UseOnThisThread();
+        device.Check(device.Driver.MemAllocAsync(out address, bytes, device.Stream), "cuMemAllocAsync", key);
+        known.Add(key, address);
+        fixed (byte* source = MemoryMarshal.AsBytes(table.AsSpan()))
+        {
+            if (table.Length > 0)
+            {
+                device.Check(device.Driver.MemcpyHtoDAsync(address, source, (nuint)table.Length * sizeof(int), device.Stream), "cuMemcpyHtoDAsync", key);
+            }
+        }
+
+        return address;
+    }
+
+    internal void Free()
+    {
+        foreach ((string key, nint address) in known)
+        {
+            device.Check(device.Driver.MemFreeAsync(address, device.Stream), "cuMemFreeAsync", key);
+        }
+
+        known.Clear();
+    }
+}
