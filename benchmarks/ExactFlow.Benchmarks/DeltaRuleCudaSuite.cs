@@ -76,7 +76,8 @@ public static class DeltaRuleCudaSuite
 
         CudaGraph Capture(bool withBackward)
         {
-            // Once outside: kernels are compiled and all memory is in the pool before the capture.
+            // Outside first: kernels are compiled, gradients have their memory, and then all that a step needs is in the pool.
+            Once(withBackward);
             Once(withBackward);
             return device.Capture(() =>
             {

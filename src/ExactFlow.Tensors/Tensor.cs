@@ -79,7 +79,7 @@ public sealed unsafe class Tensor : IDisposable
     /// <summary>Asks operators to produce its gradient from now on. Returns the tensor.</summary>
     public Tensor RequireGrad()
     {
-        gradient ??= new GradientSlot();
+        gradient ??= new GradientSlot { Shape = Shape, IsPersistent = isPersistent };
         return this;
     }
 
@@ -90,7 +90,7 @@ public sealed unsafe class Tensor : IDisposable
     public Tensor GradForWrite(out bool accumulate)
     {
         GradientSlot slot = gradient ?? throw new InvalidOperationException($"The gradient of a tensor {Shape} was written, but it does not require one.");
-        slot.Value ??= isPersistent ? Device.Persistent(Shape, DType) : Device.Empty(Shape, DType);
+        slot.Value ??= slot.IsPersistent ? Device.Persistent(slot.Shape, DType) : Device.Empty(slot.Shape, DType);
         accumulate = slot.IsWritten;
         slot.IsWritten = true;
         return slot.Value.Shape == Shape ? slot.Value : slot.Value.View(Shape);
@@ -248,7 +248,14 @@ public sealed unsafe class Tensor : IDisposable
     /// <inheritdoc/>
     public override string ToString() => $"Tensor {Shape} {DType} on {Device.Name}";
 
-    internal void MakePersistent() => isPersistent = true;
+    internal void MakePersistent()
+    {
+        isPersistent = true;
+        if (gradient is not null)
+        {
+            gradient.IsPersistent = true;
+        }
+    }
 
     internal void EndOfStep()
     {
@@ -314,7 +321,16 @@ public sealed unsafe class Tensor : IDisposable
     /// <summary>The gradient of a tensor, shared by its views.</summary>
     private sealed class GradientSlot
     {
+        /// <summary>The gradient in the shape of the tensor that asked for it, or null until it is first written.</summary>
         public Tensor? Value;
+
+        /// <summary>Whether <see cref="Value"/> holds a gradient, and not only memory.</summary>
         public bool IsWritten;
+
+        /// <summary>Shape of the tensor that asked for the gradient.</summary>
+        public Shape Shape;
+
+        /// <summary>Whether the gradient outlives steps: that of a parameter does, whichever view of it is written first.</summary>
+        public bool IsPersistent;
     }
 }

@@ -60,6 +60,23 @@ public sealed unsafe class TensorTests : IDisposable
     }
 
     [Fact]
+    public void AParametersGradientOutlivesTheStepInWhichAViewOfItWroteIt()
+    {
+        using var device = new CpuDevice(1);
+        using (Tensor parameter = device.Persistent([6]).RequireGrad())
+        {
+            using (device.BeginStep())
+            {
+                parameter.Reshape([2, 3]).GradForWrite(out _).Span<float>().Fill(3);
+            }
+
+            Assert.Equal([3, 3, 3, 3, 3, 3], parameter.Grad!.ToHost<float>());
+        }
+
+        Assert.Equal(0, device.Pool.RentedBlocks);
+    }
+
+    [Fact]
     public void SharesMemoryAndGradientWithItsViews()
     {
         using Step step = device.BeginStep();
