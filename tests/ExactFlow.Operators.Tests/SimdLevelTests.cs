@@ -1,33 +1,30 @@
-using System.Globalization;
-using System.Text.RegularExpressions;
-using ExactFlow.Tensors.Simd;
 using ExactFlow.Testing;
 
 namespace ExactFlow.Operators.Tests;
 
-/// <summary>The operator cases at every vector width narrower than this process's own.</summary>
-public sealed partial class SimdLevelTests
+/// <summary>The operator cases at every vector width narrower than this process's own, and with the runtime's switches off.</summary>
+public sealed class SimdLevelTests
 {
-    private const string ChildMark = "EXACTFLOW_TEST_CHILD";
-
-    public static TheoryData<string> NarrowerLevels
-        => new(Enum.GetValues<SimdLevel>().Where(level => level < Simd.Available).Select(Simd.Name));
-
-    /// <summary>Whether this process is one that <see cref="PassesAt"/> started.</summary>
-    internal static bool IsChild => Environment.GetEnvironmentVariable(ChildMark) is not null;
+    public static TheoryData<int> Settings => [.. Enumerable.Range(0, SimdSetting.ForThisMachine.Count)];
 
     [Theory]
-    [MemberData(nameof(NarrowerLevels))]
-    public void PassesAt(string level)
+    [MemberData(nameof(Settings))]
+    public void CasesPassAtEveryLevelInAChild(int setting)
     {
-        (int exitCode, string output) = ChildProcess.RunTests(typeof(OperatorCaseTests), (Simd.EnvironmentVariable, level), (ChildMark, "1"));
+        int tests = SimdChild.Run(
+            typeof(OperatorCaseTests).Assembly,
+            SimdSetting.ForThisMachine[setting],
+            typeof(SimdReportTests).FullName!,
+            typeof(OperatorCaseTests).FullName!,
+            typeof(ShortConvolutionTests).FullName!);
 
-        Assert.True(exitCode == 0, output);
-        Match total = Total().Match(output);
-        Assert.True(total.Success, output);
-        Assert.True(int.Parse(total.Groups[1].Value, CultureInfo.InvariantCulture) > CaseTable.SmallCount, output);
+        Assert.True(tests > CaseTable.SmallCount, $"Only {tests} tests ran with {SimdSetting.ForThisMachine[setting]}.");
     }
+}
 
-    [GeneratedRegex(@"Total: (\d+)")]
-    private static partial Regex Total();
+/// <summary>Tells the parent of a child process which level it got.</summary>
+public sealed class SimdReportTests
+{
+    [Fact]
+    public void ReportsTheLevel() => SimdChild.ReportLevel();
 }
