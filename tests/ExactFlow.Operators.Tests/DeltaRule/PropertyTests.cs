@@ -128,6 +128,36 @@ public sealed class PropertyTests
             AssertClose(expected.FinalState, tail.FinalState, 1e-12);
         });
 
+    [Fact]
+    public void TheChunkLengthDoesNotMatter()
+        => Check(d =>
+        {
+            DeltaRuleProblem problem = d.Problem("gated_efla");
+            DeltaRuleSolution expected = Solve(problem with { ChunkLength = 1 });
+            DeltaRuleSolution actual = Solve(problem with { ChunkLength = 2 + (int)(d.Seed % 70) });
+            AssertClose(expected.Output, actual.Output, 1e-11);
+            AssertClose(expected.FinalState, actual.FinalState, 1e-11);
+            AssertClose(expected.GradKey!, actual.GradKey!, 1e-10);
+            AssertClose(expected.GradBeta!, actual.GradBeta!, 1e-10);
+            AssertClose(expected.GradInitialState!, actual.GradInitialState!, 1e-10);
+        });
+
+    [Fact]
+    public void RowsOfTheBatchDoNotSeeEachOther()
+        => Check(d =>
+        {
+            DeltaRuleProblem[] rows = [.. Enumerable.Range(0, 3).Select(row => (d with { Seed = d.Seed + (ulong)row }).Problem("log_rate_gated_efla"))];
+            DeltaRuleSolution[] alone = [.. rows.Select(Solve)];
+            int[] order = (d.Seed % 2) == 0 ? [2, 0, 1] : [1, 2, 0];
+            DeltaRuleSolution together = Solve(Stack([.. order.Select(row => rows[row])]));
+            AssertClose(Permuted(solution => solution.Output), together.Output, 1e-13);
+            AssertClose(Permuted(solution => solution.FinalState), together.FinalState, 1e-13);
+            AssertClose(Permuted(solution => solution.GradQuery!), together.GradQuery!, 1e-13);
+            AssertClose(Permuted(solution => solution.GradLogDecay!), together.GradLogDecay!, 1e-12);
+
+            double[] Permuted(Func<DeltaRuleSolution, double[]> part) => [.. order.SelectMany(row => part(alone[row]))];
+        });
+
     private static void Check(Action<Dimensions> property, int maxTime = 90)
         => Prop.ForAll(Any, d => property(d with { Time = Math.Min(d.Time, maxTime) })).Check(Runs);
 
@@ -163,6 +193,25 @@ public sealed class PropertyTests
             Value = Repeat(problem.Value),
             Beta = [.. Repeat(problem.Beta!).Select(beta => beta / m)],
             LogDecay = Repeat(problem.LogDecay!),
+        };
+    }
+
+    /// <summary>Problems of batch 1 and equal sizes as the rows of one batch.</summary>
+    private static DeltaRuleProblem Stack(IReadOnlyList<DeltaRuleProblem> rows)
+    {
+        double[] Join(Func<DeltaRuleProblem, double[]?> part) => [.. rows.SelectMany(row => part(row)!)];
+        return rows[0] with
+        {
+            QueryShape = rows[0].QueryShape.WithFirst(rows.Count),
+            ValueShape = rows[0].ValueShape.WithFirst(rows.Count),
+            Query = Join(row => row.Query),
+            Key = Join(row => row.Key),
+            Value = Join(row => row.Value),
+            Beta = Join(row => row.Beta),
+            LogDecay = Join(row => row.LogDecay),
+            InitialState = Join(row => row.InitialState),
+            GradOutput = Join(row => row.GradOutput),
+            GradFinalState = Join(row => row.GradFinalState),
         };
     }
 
