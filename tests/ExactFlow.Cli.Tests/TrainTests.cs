@@ -13,7 +13,7 @@ public sealed class TrainTests(TrainedFixture trained) : IClassFixture<TrainedFi
         string line = trained.Training.Output.Split('\n').First(line => line.Contains("step 20/20", StringComparison.Ordinal));
         Assert.Matches(@"^efla \| step 20/20 \(100\.0 %\) \| loss \d+\.\d{4} \| lr \d\.\d\de-\d \| \d+\.\d ms \| [\d,]+ tok/s \| \d+\.\d GFLOP/s \(\d+\.\d % of matmul\) \| left 0:00$", line);
         Assert.Contains("bits per byte", trained.Training.Output, StringComparison.Ordinal);
-        Assert.Contains("sample: The ", trained.Training.Output, StringComparison.Ordinal);
+        Assert.Contains("sample: The", trained.Training.Output, StringComparison.Ordinal);
         Assert.Empty(trained.Training.Error);
     }
 
