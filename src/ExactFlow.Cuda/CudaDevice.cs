@@ -19,20 +19,23 @@ public sealed unsafe class CudaDevice : Device
 
     private readonly int device;
     private readonly nint context;
+    private readonly IMatrixProducts? matrices;
 
     /// <summary>Opens a GPU through a driver.</summary>
     /// <param name="driver">The real driver, or a fake in tests.</param>
     /// <param name="ordinal">Which GPU, from 0.</param>
     /// <param name="compiler">What compiles kernels, or null for NVRTC.</param>
     /// <param name="cache">Where compiled kernels are kept, or null for the user's cache folder.</param>
+    /// <param name="matrices">What multiplies matrices, or null for cuBLASLt, which is loaded when first needed.</param>
     /// <exception cref="InvalidInputException">There is no such GPU, or its driver is too old.</exception>
     /// <exception cref="CudaException">A call failed; whatever had been taken is given back.</exception>
-    public CudaDevice(ICudaDriver driver, int ordinal = 0, IKernelCompiler? compiler = null, KernelCache? cache = null)
+    public CudaDevice(ICudaDriver driver, int ordinal = 0, IKernelCompiler? compiler = null, KernelCache? cache = null, IMatrixProducts? matrices = null)
     {
         ArgumentNullException.ThrowIfNull(driver);
         Driver = driver;
         Name = $"cuda:{ordinal}";
         Constants = new CudaConstants(this);
+        this.matrices = matrices;
         Kernels = new KernelLibrary(this, compiler ?? new NvrtcCompiler(Name), cache ?? new KernelCache());
         device = Find(ordinal);
         Check(driver.PrimaryContextRetain(out context, device), "cuDevicePrimaryCtxRetain");
@@ -134,6 +137,14 @@ public sealed unsafe class CudaDevice : Device
         {
             Check(Driver.LaunchKernel(function.Handle, geometry, Stream, (void**)pointers), "cuLaunchKernel", function.Name);
         }
+    }
+
+    /// <summary>Queues a matrix product.</summary>
+    /// <exception cref="InvalidInputException">The library that multiplies matrices is missing.</exception>
+    public void Multiply(in MatrixProduct product)
+    {
+        UseOnThisThread();
+        (matrices ?? throw new InvalidInputException($"Multiplying matrices on {Name} needs cuBLASLt, which is not available: use --device cpu.")).Multiply(product, Stream);
     }
 
     /// <summary>Records what <paramref name="work"/> queues into a graph, instead of running it. The work must not wait for the device nor allocate.</summary>
@@ -241,6 +252,7 @@ public sealed unsafe class CudaDevice : Device
         {
             Kernels.Dispose();
             UseOnThisThread();
+            matrices?.Dispose();
             Constants.Free();
             Check(Driver.StreamDestroy(Stream), "cuStreamDestroy");
         }

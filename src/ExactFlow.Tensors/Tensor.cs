@@ -14,6 +14,7 @@ public sealed unsafe class Tensor : IDisposable
     private GradientSlot? gradient;
     private readonly long byteOffset;
     private bool isPersistent;
+    private bool sharesGradient;
 
     internal Tensor(Device device, DeviceBuffer buffer, Shape shape, DType type, bool isPersistent, long byteOffset = 0)
     {
@@ -79,21 +80,57 @@ public sealed unsafe class Tensor : IDisposable
     /// <summary>Asks operators to produce its gradient from now on. Returns the tensor.</summary>
     public Tensor RequireGrad()
     {
-        gradient ??= new GradientSlot { Shape = Shape, IsPersistent = isPersistent };
+        gradient ??= new GradientSlot { Shape = Shape, Type = DType, IsPersistent = isPersistent };
         return this;
     }
 
     /// <summary>
-    /// The tensor to write the gradient to. On the first call since it was cleared its contents are undefined and must be overwritten
-    /// (<paramref name="accumulate"/> false), afterwards they must be added to.
+    /// A persistent tensor of this shape in another number format, for computing with a rounded copy of this one. Its gradient is this tensor's
+    /// gradient, in the format of this tensor: operators that read the copy write there. The values are for the caller to fill in and to keep in step.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">This tensor belongs to a step.</exception>
+    public Tensor WorkingCopy(DType type)
+    {
+        if (!isPersistent)
+        {
+            throw new InvalidOperationException($"A working copy was asked for of a tensor {Shape} that ends with its step; only persistent ones have copies.");
+        }
+
+        Tensor copy = Device.Persistent(Shape, type);
+        copy.gradient = gradient;
+        copy.sharesGradient = true;
+        return copy;
+    }
+
+    /// <summary>
+    /// The tensor to write the gradient to, in this tensor's number format, or its master's when it is a <see cref="WorkingCopy"/>. On the first call since
+    /// it was cleared its contents are undefined and must be overwritten (<paramref name="accumulate"/> false), afterwards they must be added to.
     /// </summary>
     public Tensor GradForWrite(out bool accumulate)
     {
         GradientSlot slot = gradient ?? throw new InvalidOperationException($"The gradient of a tensor {Shape} was written, but it does not require one.");
-        slot.Value ??= slot.IsPersistent ? Device.Persistent(slot.Shape, DType) : Device.Empty(slot.Shape, DType);
+        slot.Value ??= slot.IsPersistent ? Device.Persistent(slot.Shape, slot.Type) : Device.Empty(slot.Shape, slot.Type);
         accumulate = slot.IsWritten;
         slot.IsWritten = true;
         return slot.Value.Shape == Shape ? slot.Value : slot.Value.View(Shape);
+    }
+
+    /// <summary>
+    /// Makes a finished tensor of the step the gradient of this one, without a copy: the first gradient that arrives, when this tensor is of the step too.
+    /// False, with nothing changed, when it must be copied or added through <see cref="GradForWrite"/> instead.
+    /// </summary>
+    /// <param name="computed">Of this tensor's shape, not used for anything else afterwards.</param>
+    public bool TryAdoptGrad(Tensor computed)
+    {
+        ArgumentNullException.ThrowIfNull(computed);
+        if (gradient is not { IsPersistent: false, Value: null } slot || computed.isPersistent || computed.DType != slot.Type || computed.Count != slot.Shape.Count)
+        {
+            return false;
+        }
+
+        slot.Value = computed.Shape == slot.Shape ? computed : computed.View(slot.Shape, computed.byteOffset, null);
+        slot.IsWritten = true;
+        return true;
     }
 
     /// <summary>Forgets the gradient; the next write overwrites it.</summary>
@@ -235,7 +272,7 @@ public sealed unsafe class Tensor : IDisposable
     /// <summary>Gives the memory back now: at once for a persistent tensor, a hint that is never wrong for one of a step.</summary>
     public void Dispose()
     {
-        if (gradient is { Value: { } value } && isPersistent)
+        if (gradient is { Value: { } value } && isPersistent && !sharesGradient)
         {
             gradient.Value = null;
             gradient.IsWritten = false;
@@ -329,6 +366,9 @@ public sealed unsafe class Tensor : IDisposable
 
         /// <summary>Shape of the tensor that asked for the gradient.</summary>
         public Shape Shape;
+
+        /// <summary>Number format of the gradient: that of the tensor that asked for it.</summary>
+        public DType Type;
 
         /// <summary>Whether the gradient outlives steps: that of a parameter does, whichever view of it is written first.</summary>
         public bool IsPersistent;

@@ -15,6 +15,27 @@ internal static class Require
         }
     }
 
+    /// <summary>The tensor is there and holds numbers that operators compute with on its device: float32, on a GPU also bfloat16.</summary>
+    public static void Floating(string operation, string name, Tensor tensor)
+    {
+        ArgumentNullException.ThrowIfNull(tensor, name);
+        if (tensor.DType != DType.Float32 && (tensor.DType != DType.BFloat16 || tensor.Device is CpuDevice))
+        {
+            string formats = tensor.Device is CpuDevice ? "Float32" : "Float32 or BFloat16";
+            throw new InvalidInputException($"{operation} computes in {formats}, but {name} {tensor.Shape} holds {tensor.DType}: convert it before the call.");
+        }
+    }
+
+    /// <summary>Two tensors hold the same kind of numbers.</summary>
+    public static void SameType(string operation, string firstName, Tensor first, string secondName, Tensor second)
+    {
+        if (first.DType != second.DType)
+        {
+            throw new InvalidInputException(
+                $"{operation} needs {firstName} and {secondName} in one number format, but {firstName} {first.Shape} holds {first.DType} and {secondName} {second.Shape} holds {second.DType}: convert one of them.");
+        }
+    }
+
     /// <summary>The tensor is there and holds 32-bit integers.</summary>
     public static void Int32(string operation, string name, Tensor tensor)
     {
@@ -25,10 +46,10 @@ internal static class Require
         }
     }
 
-    /// <summary>A float32 tensor with at least <paramref name="rank"/> dimensions whose last one is not empty.</summary>
+    /// <summary>A tensor of numbers with at least <paramref name="rank"/> dimensions whose last one is not empty.</summary>
     public static void Rows(string operation, string name, Tensor tensor, int rank = 1)
     {
-        Float32(operation, name, tensor);
+        Floating(operation, name, tensor);
         if (tensor.Shape.Rank < rank || tensor.Shape[^1] == 0)
         {
             throw new InvalidInputException(
@@ -49,17 +70,18 @@ internal static class Require
         SameDevice(operation, inputName, input, name, vector);
     }
 
-    /// <summary>Two float32 tensors of equal shape on the same device.</summary>
+    /// <summary>Two tensors of equal shape and number format on the same device.</summary>
     public static void SameShape(string operation, string firstName, Tensor first, string secondName, Tensor second)
     {
-        Float32(operation, firstName, first);
-        Float32(operation, secondName, second);
+        Floating(operation, firstName, first);
+        Floating(operation, secondName, second);
         if (first.Shape != second.Shape)
         {
             throw new InvalidInputException(
                 $"{operation} combines {firstName} and {secondName} element by element and needs equal shapes, but {firstName} is {first.Shape} and {secondName} is {second.Shape}: reshape or broadcast one of them.");
         }
 
+        SameType(operation, firstName, first, secondName, second);
         SameDevice(operation, firstName, first, secondName, second);
     }
 

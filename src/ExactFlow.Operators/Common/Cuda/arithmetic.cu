@@ -1,10 +1,8 @@
-#include "bf16.cuh"
+#include "elements.cuh"
 
 // Small loops over whole tensors: grid-stride, so any grid covers any length.
 
 struct PairArgs { void* to; const void* from; i64 count; };
-
-#define EACH(i, n) for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (i64)gridDim.x * blockDim.x)
 
 extern "C" __global__ void add_into_float32(const PairArgs g)
 {
