@@ -119,7 +119,7 @@ public sealed unsafe class Tensor : IDisposable
     /// Makes a finished tensor of the step the gradient of this one, without a copy: the first gradient that arrives, when this tensor is of the step too.
     /// False, with nothing changed, when it must be copied or added through <see cref="GradForWrite"/> instead.
     /// </summary>
-    /// <param name="computed">Of this tensor's shape, not used for anything else afterwards.</param>
+    /// <param name="computed">Of this tensor's shape. Its memory belongs to the gradient from now on and may be added to, so nothing else may read it afterwards.</param>
     public bool TryAdoptGrad(Tensor computed)
     {
         ArgumentNullException.ThrowIfNull(computed);
@@ -128,7 +128,8 @@ public sealed unsafe class Tensor : IDisposable
             return false;
         }
 
-        slot.Value = computed.Shape == slot.Shape ? computed : computed.View(slot.Shape, computed.byteOffset, null);
+        // A view, which holds the memory when the gradient it came from is released.
+        slot.Value = computed.View(slot.Shape, computed.byteOffset, null);
         slot.IsWritten = true;
         return true;
     }
