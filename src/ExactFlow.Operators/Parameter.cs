@@ -1,8 +1,12 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Operators;
 
-/// <summary>A tensor that training changes: its name in files, its value, and whether weight decay pulls it towards zero.</summary>
+/// <summary>
+/// A tensor that training changes: its name in files, its value, and whether weight decay pulls it towards zero. On a GPU it may have a rounded copy
+/// that the model computes with; the optimizer keeps the copy in step.
+/// </summary>
 public sealed class Parameter : IDisposable
 {
     /// <summary>Names a persistent tensor and asks operators for its gradient from now on.</summary>
@@ -32,8 +36,44 @@ public sealed class Parameter : IDisposable
     /// <summary>Whether weight decay applies.</summary>
     public bool WeightDecay { get; }
 
-    /// <summary>Releases the value and its gradient.</summary>
-    public void Dispose() => Value.Dispose();
+    /// <summary>The value rounded to another number format, sharing the gradient of <see cref="Value"/>, or null; see <see cref="AddWorkingCopy"/>.</summary>
+    public Tensor? WorkingCopy { get; private set; }
+
+    /// <summary>What operators read: the working copy when there is one, the value otherwise.</summary>
+    public Tensor Working => WorkingCopy ?? Value;
+
+    /// <summary>
+    /// Gives the parameter a copy in bfloat16 to compute with, and fills it. <see cref="AdamW"/> writes it with every step; who changes <see cref="Value"/>
+    /// otherwise calls <see cref="RefreshWorkingCopy"/>. Nothing when there is one already.
+    /// </summary>
+    /// <exception cref="InvalidInputException">The parameter is not on a GPU.</exception>
+    public void AddWorkingCopy()
+    {
+        if (Value.Device is not CudaDevice)
+        {
+            throw new InvalidInputException(
+                $"Parameter {Name} {Value.Shape} was to be computed with in bfloat16, which needs a GPU, but it is on {Value.Device.Name}: use float32 there, or --device cuda.");
+        }
+
+        WorkingCopy ??= Value.WorkingCopy(DType.BFloat16);
+        RefreshWorkingCopy();
+    }
+
+    /// <summary>Rounds the value to the working copy anew, on the device: after weights were loaded or drawn. Nothing without a copy.</summary>
+    public void RefreshWorkingCopy()
+    {
+        if (WorkingCopy is { } copy)
+        {
+            CudaArithmetic.Convert((CudaDevice)Value.Device, copy, Value);
+        }
+    }
+
+    /// <summary>Releases the value, its gradient and its working copy.</summary>
+    public void Dispose()
+    {
+        WorkingCopy?.Dispose();
+        Value.Dispose();
+    }
 
     /// <inheritdoc/>
     public override string ToString() => $"{Name} {Value.Shape}";

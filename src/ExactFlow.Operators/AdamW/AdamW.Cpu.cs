@@ -7,7 +7,7 @@ namespace ExactFlow.Operators;
 
 public sealed unsafe partial class AdamW
 {
-    private void Update(CpuDevice cpu, float learningRate, float gradientScale)
+    private void Update(CpuDevice cpu, float gradientScale)
     {
         int count = ParameterChunk.Count(Parameters);
         using var chunkMemory = new Scratch(cpu, (long)count * sizeof(ParameterChunk));
@@ -15,7 +15,6 @@ public sealed unsafe partial class AdamW
         var chunks = (ParameterChunk*)chunkMemory.Address;
         var states = (State*)stateMemory.Address;
         ParameterChunk.Fill(Parameters, chunks);
-        float shrink = (float)(1 - (learningRate * Options.WeightDecay));
         for (int i = 0; i < Parameters.Count; i++)
         {
             states[i] = new State
@@ -23,7 +22,7 @@ public sealed unsafe partial class AdamW
                 Value = Parameters[i].Value.Floats,
                 First = firstMoments[i].Floats,
                 Second = secondMoments[i].Floats,
-                Shrink = Parameters[i].WeightDecay ? shrink : 1,
+                Shrink = Parameters[i].WeightDecay ? factors.Shrink : 1,
             };
         }
 
@@ -37,8 +36,8 @@ public sealed unsafe partial class AdamW
             Beta2 = (float)Options.Beta2,
             Rest2 = (float)(1 - Options.Beta2),
             Epsilon = (float)Options.Epsilon,
-            StepSize = (float)(learningRate / (1 - Math.Pow(Options.Beta1, StepCount))),
-            RootCorrection = (float)(1 / Math.Sqrt(1 - Math.Pow(Options.Beta2, StepCount))),
+            StepSize = factors.StepSize,
+            RootCorrection = factors.RootCorrection,
         });
     }
 

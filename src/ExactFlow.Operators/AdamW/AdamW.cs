@@ -11,6 +11,9 @@ public sealed partial class AdamW : IDisposable
     private readonly Device device;
     private readonly Tensor[] firstMoments;
     private readonly Tensor[] secondMoments;
+    private StepFactors factors;
+    private AdamWResult outcome;
+    private bool isBegun;
 
     /// <summary>Makes an optimizer with zero moments.</summary>
     /// <param name="parameters">All on one device; the list is read at every step and must not change.</param>
@@ -54,22 +57,69 @@ public sealed partial class AdamW : IDisposable
     public int StepCount { get; set; }
 
     /// <summary>
-    /// Clips the gradients to a global norm and applies one step. When the norm is not finite nothing is changed, neither parameters, moments nor
-    /// <see cref="StepCount"/>. Parameters without a gradient are left alone. Gradients are kept; clear them with <see cref="ClearGradients"/>.
+    /// Clips the gradients to a global norm and applies one step: <see cref="BeginStep"/>, <see cref="QueueClipAndStep"/> and <see cref="FinishStep"/> in a row.
+    /// When the norm is not finite nothing is changed, neither parameters, moments nor <see cref="StepCount"/>.
+    /// Parameters without a gradient are left alone. Gradients are kept; clear them with <see cref="ClearGradients"/>.
     /// </summary>
     /// <param name="learningRate">Step size, at least 0.</param>
     /// <param name="maximumNorm">The largest global norm after <paramref name="gradientScale"/>, or 0 for no clipping.</param>
     /// <param name="gradientScale">Factor for all gradients, such as one over the number of accumulated batches.</param>
     public AdamWResult ClipAndStep(float learningRate, double maximumNorm, float gradientScale = 1)
     {
-        double norm = Math.Abs((double)gradientScale) * Operators.GradientNorm.Compute(Parameters);
-        if (!double.IsFinite(norm))
+        BeginStep(learningRate);
+        QueueClipAndStep(maximumNorm, gradientScale);
+        return FinishStep();
+    }
+
+    /// <summary>Makes ready for one step at a learning rate: what changes from step to step is computed here and, on a GPU, copied there.</summary>
+    /// <param name="learningRate">Step size, at least 0.</param>
+    /// <exception cref="InvalidInputException">The learning rate is negative or not finite.</exception>
+    public void BeginStep(float learningRate)
+    {
+        if (!(learningRate >= 0 && float.IsFinite(learningRate)))
         {
-            return new AdamWResult(norm, Applied: false);
+            throw new InvalidInputException($"AdamW expects a finite learning rate of at least 0, but it is {learningRate}.");
         }
 
-        Apply(learningRate, gradientScale * Operators.GradientNorm.ClipFactor(norm, maximumNorm));
-        return new AdamWResult(norm, Applied: true);
+        int step = StepCount + 1;
+        factors = new StepFactors
+        {
+            StepSize = (float)(learningRate / (1 - Math.Pow(Options.Beta1, step))),
+            RootCorrection = (float)(1 / Math.Sqrt(1 - Math.Pow(Options.Beta2, step))),
+            Shrink = (float)(1 - (learningRate * Options.WeightDecay)),
+        };
+        isBegun = true;
+    }
+
+    /// <summary>
+    /// Computes the gradients' norm, clips them to it and updates parameters, moments and working copies. On a GPU the work is only queued, and everything
+    /// that depends on the numbers is decided there: the call can be captured once its parameters have gradients and it has run once, and replayed
+    /// between <see cref="BeginStep"/> and <see cref="FinishStep"/> of each step.
+    /// </summary>
+    /// <param name="maximumNorm">The largest global norm after <paramref name="gradientScale"/>, or 0 for no clipping.</param>
+    /// <param name="gradientScale">Factor for all gradients, such as one over the number of accumulated batches.</param>
+    /// <exception cref="InvalidOperationException">No step was begun.</exception>
+    public void QueueClipAndStep(double maximumNorm, float gradientScale = 1)
+    {
+        RequireBegun();
+        switch (device)
+        {
+            case CpuDevice cpu:
+                ClipAndUpdate(cpu, maximumNorm, gradientScale);
+                break;
+            default:
+                throw Require.Implementation(nameof(AdamW), device);
+        }
+    }
+
+    /// <summary>Waits for the step and says what came of it; <see cref="StepCount"/> moves on if it was applied.</summary>
+    /// <exception cref="InvalidOperationException">No step was begun.</exception>
+    public AdamWResult FinishStep()
+    {
+        RequireBegun();
+        isBegun = false;
+        StepCount += outcome.Applied ? 1 : 0;
+        return outcome;
     }
 
     /// <summary>Applies one step with every gradient multiplied by <paramref name="gradientScale"/>, without clipping.</summary>
@@ -101,21 +151,34 @@ public sealed partial class AdamW : IDisposable
         }
     }
 
-    private void Apply(float learningRate, float gradientScale)
+    private void RequireBegun()
     {
-        if (!(learningRate >= 0 && float.IsFinite(learningRate)))
+        if (!isBegun)
         {
-            throw new InvalidInputException($"AdamW expects a finite learning rate of at least 0, but it is {learningRate}.");
+            throw new InvalidOperationException("A step of AdamW was queued or finished before it was begun: call BeginStep with its learning rate first.");
         }
+    }
 
-        StepCount++;
-        switch (device)
+    private void ClipAndUpdate(CpuDevice cpu, double maximumNorm, float gradientScale)
+    {
+        double norm = Math.Abs((double)gradientScale) * Operators.GradientNorm.Compute(Parameters);
+        outcome = new AdamWResult(norm, Applied: double.IsFinite(norm));
+        if (outcome.Applied)
         {
-            case CpuDevice cpu:
-                Update(cpu, learningRate, gradientScale);
-                break;
-            default:
-                throw Require.Implementation(nameof(AdamW), device);
+            Update(cpu, gradientScale * Operators.GradientNorm.ClipFactor(norm, maximumNorm));
         }
+    }
+
+    /// <summary>What the update needs that changes from step to step.</summary>
+    private struct StepFactors
+    {
+        /// <summary>learning rate / (1 - beta1^t).</summary>
+        public float StepSize;
+
+        /// <summary>1 / sqrt(1 - beta2^t).</summary>
+        public float RootCorrection;
+
+        /// <summary>1 - learning rate * weight decay, for parameters that decay.</summary>
+        public float Shrink;
     }
 }

@@ -126,6 +126,52 @@ public sealed class AdamWTests
         Assert.Equal(0, trained.Optimizer.StepCount);
     }
 
+    [Fact]
+    public void AStepInThreePartsIsTheSameStep()
+    {
+        using var device = new CpuDevice(2);
+        using var whole = new Trained(device, [100, 7]);
+        using var parts = new Trained(device, [100, 7]);
+        for (int step = 0; step < 2; step++)
+        {
+            whole.SetGradients(step);
+            parts.SetGradients(step);
+            AdamWResult expected = whole.Optimizer.ClipAndStep(1e-2f, 0.5, 0.25f);
+            parts.Optimizer.BeginStep(1e-2f);
+            parts.Optimizer.QueueClipAndStep(0.5, 0.25f);
+
+            Assert.Equal(step, parts.Optimizer.StepCount);
+            Assert.Equal(expected, parts.Optimizer.FinishStep());
+            Assert.Equal(step + 1, parts.Optimizer.StepCount);
+        }
+
+        Assert.Equal(whole.Bits(), parts.Bits());
+    }
+
+    [Fact]
+    public void AStepThatWasNotBegunIsRefused()
+    {
+        using var device = new CpuDevice(1);
+        using var trained = new Trained(device, [3]);
+        trained.SetGradients(step: 1);
+
+        Assert.Throws<InvalidOperationException>(() => trained.Optimizer.QueueClipAndStep(1));
+        Assert.Throws<InvalidOperationException>(() => trained.Optimizer.FinishStep());
+        trained.Step();
+        Assert.Throws<InvalidOperationException>(() => trained.Optimizer.FinishStep());
+    }
+
+    [Fact]
+    public void AWorkingCopyNeedsAGpu()
+    {
+        using var device = new CpuDevice(1);
+        using var parameter = new Parameter("p", device.Persistent([3]), weightDecay: false);
+
+        Assert.Same(parameter.Value, parameter.Working);
+        Assert.Contains("GPU", Assert.Throws<InvalidInputException>(parameter.AddWorkingCopy).Message, StringComparison.Ordinal);
+        Assert.Null(parameter.WorkingCopy);
+    }
+
     /// <summary>Parameters with an optimizer; values and gradients depend on sizes and step only.</summary>
     private sealed class Trained : IDisposable
     {
