@@ -10,6 +10,7 @@ typedef long long i64;
 __device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
 __device__ __forceinline__ float2 to_float2(bf16x2 x) { return make_float2(__uint_as_float(x.bits << 16), __uint_as_float(x.bits & 0xFFFF0000u)); }
 
+#ifndef EXACTFLOW_EMULATION
 // Two floats rounded to nearest even; lo comes first in memory.
 __device__ __forceinline__ u32 pack(float lo, float hi)
 {
@@ -17,3 +18,4 @@ __device__ __forceinline__ u32 pack(float lo, float hi)
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
     return r;
 }
+#endif

@@ -1,0 +1,519 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+using ExactFlow.Cuda;
+
+namespace ExactFlow.Testing.Emulation;
+
+/// <summary>
+/// A GPU played on the CPU behind the driver seam: kernels of <see cref="EmulatedKernelCompiler"/> really run, queued work at once, captured work at each
+/// replay. It refuses what a driver would refuse, and reports what a GPU would only hint at: threads that wait forever, accesses beside a block of memory
+/// or off their alignment. The n-th call fails on request.
+/// </summary>
+public sealed unsafe class EmulatedCudaDriver : ICudaDriver
+{
+    private static long nextContext = 0x4000_0000;
+
+    [ThreadStatic]
+    private static nint currentContext;
+
+    private readonly EmulatedMemory memory = new();
+    private readonly Dictionary<nint, object> handles = [];
+    private readonly List<string> calls = [];
+    private readonly List<Func<CudaResult>> captured = [];
+    private EmulatedProcessor? processor;
+    private nint nextHandle = 1;
+    private nint context;
+    private nint capturing;
+    private int failingCall = -1;
+    private CudaResult failure;
+    private string? problem;
+
+    /// <summary>Every call so far, by its name and what it was about.</summary>
+    public IReadOnlyList<string> Calls => calls;
+
+    /// <summary>What was taken and not given back: memory, streams, events, modules, graphs.</summary>
+    public IReadOnlyList<string> Outstanding
+        => [.. memory.Sizes.Select(bytes => $"{bytes} bytes"), .. handles.Values.Where(value => value is not EmulatedKernel).Select(Kind), .. context == 0 ? Array.Empty<string>() : ["context"]];
+
+    /// <summary>Memory of the GPU; allocations beyond it fail as a driver's do.</summary>
+    public nuint TotalBytes { get; init; } = (nuint)1 << 31;
+
+    /// <summary>Makes the call with this index (from 0, counted from the driver's birth) fail once, without effect.</summary>
+    public void FailCall(int index, CudaResult result)
+    {
+        failingCall = index;
+        failure = result;
+    }
+
+    /// <inheritdoc/>
+    public string Describe(CudaResult result) => problem is null ? $"{result} ({(int)result})" : $"{result} ({(int)result}: {problem})";
+
+    /// <inheritdoc/>
+    public CudaResult Init() => Call("cuInit") ?? CudaResult.Success;
+
+    /// <inheritdoc/>
+    public CudaResult DriverGetVersion(out int version)
+    {
+        version = 12_080;
+        return Call("cuDriverGetVersion") ?? CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult DeviceGetCount(out int count)
+    {
+        count = 1;
+        return Call("cuDeviceGetCount") ?? CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult DeviceGet(out int device, int ordinal)
+    {
+        device = 0;
+        return Call("cuDeviceGet") ?? (ordinal == 0 ? CudaResult.Success : CudaResult.InvalidDevice);
+    }
+
+    /// <inheritdoc/>
+    public CudaResult DeviceGetName(Span<byte> name, int device)
+    {
+        Encoding.UTF8.GetBytes("Emulated GPU\0", name);
+        return Call("cuDeviceGetName") ?? CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult DeviceGetAttribute(out int value, CudaDeviceAttribute attribute, int device)
+    {
+        value = attribute switch
+        {
+            CudaDeviceAttribute.MaxThreadsPerBlock => LaunchGeometry.MaxThreads,
+            CudaDeviceAttribute.MaxGridX => int.MaxValue,
+            CudaDeviceAttribute.MaxGridY or CudaDeviceAttribute.MaxGridZ => LaunchGeometry.MaxGridYZ,
+            CudaDeviceAttribute.MultiprocessorCount => 4,
+            CudaDeviceAttribute.ComputeCapabilityMajor => 9,
+            CudaDeviceAttribute.MaxSharedMemoryPerBlockOptIn => EmulatedProcessor.MaxSharedBytes,
+            CudaDeviceAttribute.MemoryPoolsSupported => 1,
+            _ => 0,
+        };
+        return Call("cuDeviceGetAttribute") ?? CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult DeviceTotalMem(out nuint bytes, int device)
+    {
+        bytes = TotalBytes;
+        return Call("cuDeviceTotalMem") ?? CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult PrimaryContextRetain(out nint context, int device)
+    {
+        context = 0;
+        if (Call("cuDevicePrimaryCtxRetain") is { } failed)
+        {
+            return failed;
+        }
+
+        this.context = context = (nint)Interlocked.Increment(ref nextContext);
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult PrimaryContextRelease(int device)
+    {
+        if (Call("cuDevicePrimaryCtxRelease") is { } failed)
+        {
+            return failed;
+        }
+
+        context = 0;
+        processor?.Dispose();
+        processor = null;
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult ContextSetCurrent(nint context)
+    {
+        if (Call("cuCtxSetCurrent") is { } failed)
+        {
+            return failed;
+        }
+
+        currentContext = context;
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult StreamCreate(out nint stream, uint flags) => Create("cuStreamCreate", new EmulatedStream(), out stream);
+
+    /// <inheritdoc/>
+    public CudaResult StreamDestroy(nint stream) => Destroy<EmulatedStream>("cuStreamDestroy", stream);
+
+    /// <inheritdoc/>
+    public CudaResult StreamSynchronize(nint stream) => CallWith<EmulatedStream>("cuStreamSynchronize", stream, out _) ?? NotWhileCapturing("waiting for the stream");
+
+    /// <inheritdoc/>
+    public CudaResult EventCreate(out nint handle, uint flags) => Create("cuEventCreate", new EmulatedEvent(), out handle);
+
+    /// <inheritdoc/>
+    public CudaResult EventDestroy(nint handle) => Destroy<EmulatedEvent>("cuEventDestroy", handle);
+
+    /// <inheritdoc/>
+    public CudaResult EventRecord(nint handle, nint stream)
+        => !TryGet(handle, out EmulatedEvent? mark)
+            ? Call("cuEventRecord") ?? CudaResult.InvalidHandle
+            : Queue("cuEventRecord", stream, () =>
+            {
+                mark.Timestamp = Stopwatch.GetTimestamp();
+                return CudaResult.Success;
+            });
+
+    /// <inheritdoc/>
+    public CudaResult EventSynchronize(nint handle) => CallWith<EmulatedEvent>("cuEventSynchronize", handle, out _) ?? NotWhileCapturing("waiting for an event");
+
+    /// <inheritdoc/>
+    public CudaResult EventElapsedTime(out float milliseconds, nint start, nint end)
+    {
+        milliseconds = 0;
+        if (CallWith("cuEventElapsedTime", start, out EmulatedEvent? first) is { } failed)
+        {
+            return failed;
+        }
+
+        if (!TryGet(end, out EmulatedEvent? second))
+        {
+            return CudaResult.InvalidHandle;
+        }
+
+        milliseconds = (float)Stopwatch.GetElapsedTime(first!.Timestamp, second.Timestamp).TotalMilliseconds;
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult MemAllocAsync(out nint address, nuint bytes, nint stream)
+    {
+        address = 0;
+        if ((CallWith<EmulatedStream>($"cuMemAllocAsync {bytes}", stream, out _) ?? NotWhileCapturing($"allocating {bytes} bytes")) is var failed and not CudaResult.Success)
+        {
+            return failed;
+        }
+
+        if (bytes == 0 || memory.UsedBytes + bytes > TotalBytes)
+        {
+            return bytes == 0 ? CudaResult.InvalidValue : CudaResult.OutOfMemory;
+        }
+
+        address = memory.Allocate(bytes);
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult MemFreeAsync(nint address, nint stream)
+    {
+        if ((CallWith<EmulatedStream>("cuMemFreeAsync", stream, out _) ?? NotWhileCapturing("freeing memory")) is var failed and not CudaResult.Success)
+        {
+            return failed;
+        }
+
+        return memory.Free(address) ? CudaResult.Success : Fail(CudaResult.InvalidValue, "memory was freed that had not been allocated, or twice");
+    }
+
+    /// <inheritdoc/>
+    public CudaResult MemsetD8Async(nint address, byte value, nuint bytes, nint stream)
+        => Access($"cuMemsetD8Async {bytes}", stream, address, bytes, () => NativeMemory.Fill((void*)address, bytes, value));
+
+    /// <inheritdoc/>
+    public CudaResult MemcpyHtoDAsync(nint destination, void* source, nuint bytes, nint stream)
+        => capturing != 0
+            ? Call("cuMemcpyHtoDAsync") ?? NotWhileCapturing($"copying {bytes} bytes from host memory, which may be gone at a replay,")
+            : Access($"cuMemcpyHtoDAsync {bytes}", stream, destination, bytes, () => NativeMemory.Copy(source, (void*)destination, bytes));
+
+    /// <inheritdoc/>
+    public CudaResult MemcpyDtoHAsync(void* destination, nint source, nuint bytes, nint stream)
+        => capturing != 0
+            ? Call("cuMemcpyDtoHAsync") ?? NotWhileCapturing($"copying {bytes} bytes to host memory, which may be gone at a replay,")
+            : Access($"cuMemcpyDtoHAsync {bytes}", stream, source, bytes, () => NativeMemory.Copy((void*)source, destination, bytes));
+
+    /// <inheritdoc/>
+    public CudaResult MemcpyDtoDAsync(nint destination, nint source, nuint bytes, nint stream)
+        => Access($"cuMemcpyDtoDAsync {bytes}", stream, source, bytes, () =>
+        {
+            if (memory.Owns(destination, bytes))
+            {
+                NativeMemory.Copy((void*)source, (void*)destination, bytes);
+            }
+            else
+            {
+                Fail(CudaResult.IllegalAddress, $"{bytes} bytes were copied to a place outside of device memory");
+            }
+        });
+
+    /// <inheritdoc/>
+    public CudaResult ModuleLoadData(out nint module, ReadOnlySpan<byte> image)
+    {
+        module = 0;
+        if (Call($"cuModuleLoadData {image.Length}") is { } failed)
+        {
+            return failed;
+        }
+
+        return EmulatedModule.Load(image) is { } loaded ? Add(loaded, out module) : CudaResult.InvalidSource;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult ModuleUnload(nint module)
+    {
+        TryGet(module, out EmulatedModule? loaded);
+        CudaResult result = Destroy<EmulatedModule>("cuModuleUnload", module);
+        if (result == CudaResult.Success)
+        {
+            loaded!.Unload();
+        }
+
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult ModuleGetFunction(out nint function, nint module, string name)
+    {
+        function = 0;
+        if (CallWith($"cuModuleGetFunction {name}", module, out EmulatedModule? loaded) is { } failed)
+        {
+            return failed;
+        }
+
+        return loaded!.Find(name) is { } kernel ? Add(kernel, out function) : CudaResult.NotFound;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult FunctionSetAttribute(nint function, CudaFunctionAttribute attribute, int value)
+    {
+        if (CallWith("cuFuncSetAttribute", function, out EmulatedKernel? kernel) is { } failed)
+        {
+            return failed;
+        }
+
+        if (value > EmulatedProcessor.MaxSharedBytes)
+        {
+            return CudaResult.InvalidValue;
+        }
+
+        kernel!.MaxSharedBytes = value;
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments)
+    {
+        if (!TryGet(function, out EmulatedKernel? kernel))
+        {
+            return Call("cuLaunchKernel") ?? CudaResult.InvalidHandle;
+        }
+
+        if (LaunchProblem(kernel, geometry) is { } refused)
+        {
+            return Call($"cuLaunchKernel {kernel.Name}") ?? Fail(CudaResult.InvalidValue, $"{kernel.Name}, {geometry}: {refused}");
+        }
+
+        byte[][] copies = kernel.CopyArguments(arguments);
+        return Queue($"cuLaunchKernel {kernel.Name} {geometry}", stream, () => Run(kernel, geometry, copies));
+    }
+
+    /// <inheritdoc/>
+    public CudaResult StreamBeginCapture(nint stream)
+    {
+        if (CallWith<EmulatedStream>("cuStreamBeginCapture", stream, out _) is { } failed)
+        {
+            return failed;
+        }
+
+        capturing = stream;
+        captured.Clear();
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult StreamEndCapture(nint stream, out nint graph)
+    {
+        graph = 0;
+        if (capturing != stream)
+        {
+            return Call("cuStreamEndCapture") ?? CudaResult.StreamCaptureUnmatched;
+        }
+
+        // A failed end ends the capture too, as with the real driver.
+        capturing = 0;
+        return Create("cuStreamEndCapture", new EmulatedGraph([.. captured]), out graph);
+    }
+
+    /// <inheritdoc/>
+    public CudaResult GraphInstantiate(out nint executable, nint graph)
+    {
+        executable = 0;
+        return TryGet(graph, out EmulatedGraph? recorded)
+            ? Create("cuGraphInstantiateWithFlags", new EmulatedExecutable(recorded.Work), out executable)
+            : Call("cuGraphInstantiateWithFlags") ?? CudaResult.InvalidHandle;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult GraphLaunch(nint executable, nint stream)
+    {
+        if (CallWith("cuGraphLaunch", executable, out EmulatedExecutable? graph) is { } failed)
+        {
+            return failed;
+        }
+
+        foreach (Func<CudaResult> work in graph!.Work)
+        {
+            if (work() is var result and not CudaResult.Success)
+            {
+                return result;
+            }
+        }
+
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult GraphExecutableDestroy(nint executable) => Destroy<EmulatedExecutable>("cuGraphExecDestroy", executable);
+
+    /// <inheritdoc/>
+    public CudaResult GraphDestroy(nint graph) => Destroy<EmulatedGraph>("cuGraphDestroy", graph);
+
+    /// <summary>Runs work of a stream now, or records it when the stream is being captured.</summary>
+    internal CudaResult Queue(string call, nint stream, Func<CudaResult> work)
+    {
+        if (CallWith<EmulatedStream>(call, stream, out _) is { } failed)
+        {
+            return failed;
+        }
+
+        if (capturing == stream)
+        {
+            captured.Add(work);
+            return CudaResult.Success;
+        }
+
+        return work();
+    }
+
+    /// <summary>A failure with words of its own.</summary>
+    internal CudaResult Fail(CudaResult result, string description)
+    {
+        problem = description;
+        return result;
+    }
+
+    /// <summary>Whether a range lies inside one block of device memory.</summary>
+    internal bool Owns(nint address, nuint bytes) => memory.Owns(address, bytes);
+
+    private static string Kind(object handle) => handle switch
+    {
+        EmulatedStream => "stream",
+        EmulatedEvent => "event",
+        EmulatedModule => "module",
+        EmulatedGraph => "graph",
+        _ => "executable graph",
+    };
+
+    private static string? LaunchProblem(EmulatedKernel kernel, LaunchGeometry geometry)
+    {
+        int threads = geometry.BlockX * geometry.BlockY * geometry.BlockZ;
+        return geometry.Problem()
+            ?? (threads > kernel.MaxThreads ? $"its launch bounds allow {kernel.MaxThreads} threads"
+            : threads % 32 != 0 ? "blocks must consist of whole warps of 32 threads here"
+            : geometry.SharedBytes > kernel.MaxSharedBytes ? $"it may use {kernel.MaxSharedBytes} bytes of dynamic shared memory"
+            : null);
+    }
+
+    private CudaResult Run(EmulatedKernel kernel, LaunchGeometry geometry, byte[][] arguments)
+    {
+        string? stopped = kernel.Run(geometry, arguments, processor ??= new EmulatedProcessor());
+        if (stopped is not null)
+        {
+            return Fail(CudaResult.LaunchFailed, $"kernel {kernel.Name}, {stopped}");
+        }
+
+        return memory.FindOverrun() is { } overrun ? Fail(CudaResult.IllegalAddress, $"kernel {kernel.Name} {overrun}") : CudaResult.Success;
+    }
+
+    private CudaResult Access(string call, nint stream, nint address, nuint bytes, Action effect)
+        => Queue(call, stream, () =>
+        {
+            if (!memory.Owns(address, bytes))
+            {
+                return Fail(CudaResult.IllegalAddress, $"{call} at a place outside of device memory");
+            }
+
+            problem = null;
+            effect();
+            return problem is null ? CudaResult.Success : CudaResult.IllegalAddress;
+        });
+
+    /// <summary>Writes a call down; a status when it is the one to fail.</summary>
+    private CudaResult? Call(string call)
+    {
+        problem = null;
+        calls.Add(call);
+        return calls.Count - 1 == failingCall ? failure : null;
+    }
+
+    /// <summary>Writes a call down that needs the context and a live handle.</summary>
+    private CudaResult? CallWith<T>(string call, nint handle, out T? value)
+        where T : class
+    {
+        value = null;
+        if (Call(call) is { } failed)
+        {
+            return failed;
+        }
+
+        return context == 0 || currentContext != context ? CudaResult.InvalidContext : TryGet(handle, out value) ? null : CudaResult.InvalidHandle;
+    }
+
+    private CudaResult NotWhileCapturing(string what)
+        => capturing == 0 ? CudaResult.Success : Fail(CudaResult.StreamCaptureUnsupported, $"{what} is not possible while the stream is being captured");
+
+    private CudaResult Create(string call, object value, out nint handle)
+    {
+        handle = 0;
+        return Call(call) ?? (context == 0 || currentContext != context ? CudaResult.InvalidContext : Add(value, out handle));
+    }
+
+    private CudaResult Add(object value, out nint handle)
+    {
+        handle = nextHandle++;
+        handles.Add(handle, value);
+        return CudaResult.Success;
+    }
+
+    private CudaResult Destroy<T>(string call, nint handle)
+        where T : class
+    {
+        if (CallWith<T>(call, handle, out _) is { } failed)
+        {
+            return failed;
+        }
+
+        handles.Remove(handle);
+        return CudaResult.Success;
+    }
+
+    private bool TryGet<T>(nint handle, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out T? value)
+        where T : class
+    {
+        value = handles.GetValueOrDefault(handle) as T;
+        return value is not null;
+    }
+
+    private sealed class EmulatedStream;
+
+    private sealed class EmulatedEvent
+    {
+        public long Timestamp { get; set; }
+    }
+
+    private sealed record EmulatedGraph(Func<CudaResult>[] Work);
+
+    private sealed record EmulatedExecutable(Func<CudaResult>[] Work);
+}
