@@ -19,7 +19,8 @@ public sealed unsafe class CudaDevice : Device
 
     private readonly int device;
     private readonly nint context;
-    private readonly IMatrixProducts? matrices;
+    private IMatrixProducts? matrices;
+    private bool isCapturing;
 
     /// <summary>Opens a GPU through a driver.</summary>
     /// <param name="driver">The real driver, or a fake in tests.</param>
@@ -139,12 +140,17 @@ public sealed unsafe class CudaDevice : Device
         }
     }
 
-    /// <summary>Queues a matrix product.</summary>
-    /// <exception cref="InvalidInputException">The library that multiplies matrices is missing.</exception>
+    /// <summary>Queues a matrix product. The first one loads the library that multiplies, unless the device was given one.</summary>
+    /// <exception cref="InvalidInputException">The library is missing.</exception>
+    /// <exception cref="CudaException">The library refused; the message holds the shapes.</exception>
+    /// <exception cref="InvalidOperationException">The first product of this device is being captured: run the work once before capturing it.</exception>
     public void Multiply(in MatrixProduct product)
     {
         UseOnThisThread();
-        (matrices ?? throw new InvalidInputException($"Multiplying matrices on {Name} needs cuBLASLt, which is not available: use --device cpu.")).Multiply(product, Stream);
+        matrices ??= isCapturing
+            ? throw new InvalidOperationException($"The first matrix product on {Name} cannot be captured, because it takes memory: run the work once before capturing it.")
+            : new CublasLtProducts(this);
+        matrices.Multiply(product, Stream);
     }
 
     /// <summary>Records what <paramref name="work"/> queues into a graph, instead of running it. The work must not wait for the device nor allocate.</summary>
@@ -153,6 +159,7 @@ public sealed unsafe class CudaDevice : Device
         ArgumentNullException.ThrowIfNull(work);
         UseOnThisThread();
         Check(Driver.StreamBeginCapture(Stream), "cuStreamBeginCapture");
+        isCapturing = true;
         try
         {
             work();
@@ -166,6 +173,10 @@ public sealed unsafe class CudaDevice : Device
             }
 
             throw;
+        }
+        finally
+        {
+            isCapturing = false;
         }
 
         Check(Driver.StreamEndCapture(Stream, out nint graph), "cuStreamEndCapture");

@@ -17,7 +17,7 @@ public sealed class CudaLibrary
     private nint handle;
 
     static CudaLibrary() => NativeLibrary.SetDllImportResolver(typeof(CudaLibrary).Assembly, static (name, _, _) =>
-        name == Driver.importName ? Driver.handle : name == Nvrtc.importName ? Nvrtc.handle : 0);
+        name == Driver.importName ? Driver.handle : name == Nvrtc.importName ? Nvrtc.handle : name == CublasLt.importName ? CublasLt.handle : 0);
 
     private CudaLibrary(string importName, string what, string overrideVariable, string remedy, string[] fileNames, Func<IEnumerable<string>> folders)
     {
@@ -45,6 +45,15 @@ public sealed class CudaLibrary
         "EXACTFLOW_NVRTC_LIBRARY",
         "install the CUDA toolkit (12 or 13)",
         OperatingSystem.IsWindows() ? ["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"] : ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
+        ToolkitFolders);
+
+    /// <summary>The matrix products, part of the CUDA toolkit (12 or 13).</summary>
+    public static CudaLibrary CublasLt { get; } = new(
+        CublasLtImports.Library,
+        "the CUDA matrix products (cuBLASLt)",
+        "EXACTFLOW_CUBLASLT_LIBRARY",
+        "install the CUDA toolkit (12 or 13)",
+        OperatingSystem.IsWindows() ? ["cublasLt64_13.dll", "cublasLt64_12.dll"] : ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"],
         ToolkitFolders);
 
     /// <summary>Environment variable with the library's path, for installations in unusual places.</summary>
@@ -92,19 +101,38 @@ public sealed class CudaLibrary
         }
     }
 
-    /// <summary>The library folders of CUDA toolkits: those the environment names, then the usual places, newest first.</summary>
+    /// <summary>
+    /// The library folders of CUDA toolkits: those the environment names, then the usual places, newest first, then what Python packages of NVIDIA brought.
+    /// </summary>
     private static IEnumerable<string> ToolkitFolders()
     {
-        string below = OperatingSystem.IsWindows() ? "bin" : "lib64";
-        IEnumerable<string> named = new[] { "CUDA_HOME", "CUDA_PATH" }
-            .Select(Environment.GetEnvironmentVariable)
-            .OfType<string>()
-            .Where(root => root.Length > 0)
-            .Select(root => Path.Combine(root, below));
+        string[] below = OperatingSystem.IsWindows() ? ["bin", Path.Combine("bin", "x64")] : ["lib64"];
+        IEnumerable<string> named = new[] { "CUDA_HOME", "CUDA_PATH" }.Select(Environment.GetEnvironmentVariable).OfType<string>().Where(root => root.Length > 0);
         const string Parent = "/usr/local";
         IEnumerable<string> usual = OperatingSystem.IsWindows() || !Directory.Exists(Parent)
             ? []
-            : Directory.EnumerateDirectories(Parent, "cuda*").OrderDescending(StringComparer.Ordinal).Select(root => Path.Combine(root, below));
-        return named.Concat(usual);
+            : Directory.EnumerateDirectories(Parent, "cuda*").OrderDescending(StringComparer.Ordinal);
+        return named.Concat(usual).SelectMany(root => below.Select(folder => Path.Combine(root, folder))).Concat(PythonFolders());
+    }
+
+    /// <summary>Libraries in the site packages of the Python environments that are active or come first on the path: <c>nvidia/&lt;package&gt;/lib</c>.</summary>
+    private static IEnumerable<string> PythonFolders()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return [];
+        }
+
+        IEnumerable<string> active = new[] { "VIRTUAL_ENV", "CONDA_PREFIX" }.Select(Environment.GetEnvironmentVariable).OfType<string>();
+        IEnumerable<string> onPath = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
+            .Where(folder => folder.Length > 0 && File.Exists(Path.Combine(folder, "python3")))
+            .Select(folder => Path.GetDirectoryName(folder.TrimEnd('/')) ?? "/");
+        return active.Concat(onPath).Where(root => root.Length > 0).Distinct(StringComparer.Ordinal)
+            .SelectMany(root => Below(Path.Combine(root, "lib"), "python3*"))
+            .SelectMany(python => Below(Path.Combine(python, "site-packages", "nvidia"), "*"))
+            .Select(package => Path.Combine(package, "lib"));
+
+        static IEnumerable<string> Below(string folder, string pattern)
+            => Directory.Exists(folder) ? Directory.EnumerateDirectories(folder, pattern).OrderDescending(StringComparer.Ordinal) : [];
     }
 }

@@ -1,4 +1,6 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Operators;
 
@@ -6,42 +8,50 @@ namespace ExactFlow.Operators;
 public static partial class Linear
 {
     /// <summary>Applies the map; records gradients for <paramref name="x"/>, <paramref name="weight"/> and <paramref name="bias"/>.</summary>
-    /// <param name="x">Float32 [..., in].</param>
-    /// <param name="weight">Float32 [out, in].</param>
+    /// <param name="x">Float32 [..., in]; on a GPU also bfloat16.</param>
+    /// <param name="weight">[out, in], in the format of <paramref name="x"/>. Its gradient has the format that the weight asks for: float32 for a working copy in bfloat16.</param>
     /// <param name="bias">Float32 [out], or null for none.</param>
-    /// <returns>Float32 [..., out], a tensor of the open step.</returns>
+    /// <param name="outputType">Float32 to keep the sums of bfloat16 operands unrounded, as for logits; null for the format of <paramref name="x"/>.</param>
+    /// <returns>[..., out], a tensor of the open step.</returns>
     /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, or the device has no form of the operator.</exception>
-    public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias = null)
+    public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias = null, DType? outputType = null)
     {
-        Device device = Validate(x, weight, bias);
-        Tensor y = device.Empty(x.Shape.WithLast(weight.Shape[0]));
+        Device device = Validate(x, weight, bias, outputType);
+        Tensor y = device.Empty(x.Shape.WithLast(weight.Shape[0]), outputType ?? x.DType);
+        Tape? tape = Recording.TapeFor(x, weight, bias);
         switch (device)
         {
             case CpuDevice cpu:
                 Forward(cpu, x, weight, bias, y);
+                tape?.Record(y, () => Backward(cpu, x, weight, bias, y.Grad!));
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, x, weight, bias, y, isRecorded: tape is not null);
+                tape?.Record(y, () => Backward(gpu, x, weight, bias, y.Grad!));
                 break;
             default:
                 throw Require.Implementation(nameof(Linear), device);
         }
 
-        if (device.CurrentStep is { RecordsGradients: true } step && (x.RequiresGrad || weight.RequiresGrad || bias is { RequiresGrad: true }))
-        {
-            step.Tape.Record(y, () => Backward((CpuDevice)device, x, weight, bias, y.Grad!));
-        }
-
         return y;
     }
 
-    private static Device Validate(Tensor x, Tensor weight, Tensor? bias)
+    private static Device Validate(Tensor x, Tensor weight, Tensor? bias, DType? outputType)
     {
         ArgumentNullException.ThrowIfNull(x);
         Device device = x.Device;
-        Require.Float32(nameof(Linear), nameof(x), x);
-        Require.Float32(nameof(Linear), nameof(weight), weight);
+        Require.Floating(nameof(Linear), nameof(x), x);
+        Require.Floating(nameof(Linear), nameof(weight), weight);
+        Require.SameType(nameof(Linear), nameof(x), x, nameof(weight), weight);
         Require.SameDevice(nameof(Linear), nameof(x), x, nameof(weight), weight);
         if (weight.Shape.Rank != 2 || x.Shape.Rank < 1 || x.Shape[^1] != weight.Shape[1])
         {
             throw new InvalidInputException($"Linear expects x [..., in] and weight [out, in] with the same `in`, but x is {x.Shape} and weight is {weight.Shape}.");
+        }
+
+        if (outputType is { } type && type != DType.Float32 && type != x.DType)
+        {
+            throw new InvalidInputException($"Linear gives its result in Float32 or in the format of x, but {type} was asked of x {x.Shape} in {x.DType}: ask for one of the two.");
         }
 
         if (bias is not null)

@@ -19,9 +19,14 @@ internal static unsafe class CudaArithmetic
     public static void Convert(CudaDevice device, Tensor to, Tensor from)
         => Run(device, to.DType == DType.BFloat16 ? "float32_to_bfloat16" : "bfloat16_to_float32", to, from);
 
-    private static void Run(CudaDevice device, string kernel, Tensor to, Tensor from)
+    /// <summary>Rounds float32 in working memory to bfloat16.</summary>
+    public static void ToBFloat16(CudaDevice device, nint to, nint from, long count) => Run(device, "float32_to_bfloat16", to, from, count);
+
+    private static void Run(CudaDevice device, string kernel, Tensor to, Tensor from) => Run(device, kernel, to.Address, from.Address, to.Count);
+
+    private static void Run(CudaDevice device, string kernel, nint to, nint from, long count)
     {
-        var arguments = new Pair { To = to.Address, From = from.Address, Count = to.Count };
+        var arguments = new Pair { To = to, From = from, Count = count };
         if (arguments.Count == 0)
         {
             return;

@@ -1,0 +1,109 @@
+using System.Runtime.InteropServices;
+using ExactFlow.Tensors;
+
+namespace ExactFlow.Cuda;
+
+/// <summary>
+/// Matrix products through cuBLASLt. The library's choice of algorithm is asked once per shape and kept, so a product seen before is one call that
+/// allocates nothing and can be captured. Algorithms whose sums depend on timing are excluded. What the library has no algorithm for
+/// (sums of no terms, some shapes with a bias) goes to <see cref="PlainProducts"/>.
+/// </summary>
+public sealed unsafe class CublasLtProducts : IMatrixProducts
+{
+    /// <summary>What NVIDIA recommends for Hopper; earlier architectures need less.</summary>
+    private const long WorkspaceBytes = 32L << 20;
+
+    private readonly CudaDevice device;
+    private readonly Dictionary<CublasLtKey, CublasLtPlan?> plans = [];
+    private readonly PlainProducts plain;
+    private nint handle;
+    private nint workspace;
+
+    /// <summary>Loads the library and takes its workspace from the device.</summary>
+    /// <param name="device">The device the products run on.</param>
+    /// <exception cref="InvalidInputException">The library is not installed.</exception>
+    /// <exception cref="CudaException">The library does not work with the driver, or the device has no room for the workspace.</exception>
+    public CublasLtProducts(CudaDevice device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        this.device = device;
+        plain = new PlainProducts(device);
+        CudaLibrary.CublasLt.Load(device.Name);
+        device.UseOnThisThread();
+        Check(CublasLtImports.Create(out handle), "cublasLtCreate", $"version {CublasLtImports.GetVersion()}");
+        CudaResult result = device.Driver.MemAllocAsync(out workspace, (nuint)WorkspaceBytes, device.Stream);
+        if (result != CudaResult.Success)
+        {
+            _ = CublasLtImports.Destroy(handle);
+            device.Check(result, "cuMemAllocAsync", $"{WorkspaceBytes:N0} bytes of workspace for matrix products");
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Multiply(in MatrixProduct product, nint stream)
+    {
+        ObjectDisposedException.ThrowIf(handle == 0, this);
+        if (product.Rows == 0 || product.Columns == 0 || product.Batches == 0)
+        {
+            return;
+        }
+
+        var key = CublasLtKey.Of(product);
+        if (!plans.TryGetValue(key, out CublasLtPlan? plan))
+        {
+            plan = product.Depth == 0 ? null : CublasLtPlan.TryMake(handle, key, product.Bias, WorkspaceBytes, this);
+            plans.Add(key, plan);
+        }
+
+        if (plan is null)
+        {
+            plain.Multiply(product, stream);
+            return;
+        }
+
+        plan.SetBias(product.Bias, this);
+        float alpha = product.Alpha, beta = product.Accumulate ? 1 : 0;
+
+        // Row-major C = A B is, read column by column, C^T = B^T A^T: the operands change places, nothing is transposed.
+        CublasLtImports.Heuristic heuristic = plan.Heuristic;
+        int status = CublasLtImports.Multiply(
+            handle, plan.Product, &alpha, product.B.Address, plan.LayoutB, product.A.Address, plan.LayoutA, &beta, product.C.Address, plan.LayoutC,
+            product.C.Address, plan.LayoutC, heuristic.Algorithm, workspace, heuristic.WorkspaceBytes, stream);
+        if (status != 0)
+        {
+            Check(status, "cublasLtMatmul", key.ToString());
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (handle == 0)
+        {
+            return;
+        }
+
+        foreach (CublasLtPlan? plan in plans.Values)
+        {
+            plan?.Dispose();
+        }
+
+        plans.Clear();
+        nint released = handle;
+        handle = 0;
+        device.UseOnThisThread();
+        CudaResult freed = device.Driver.MemFreeAsync(workspace, device.Stream);
+        Check(CublasLtImports.Destroy(released), "cublasLtDestroy", "");
+        device.Check(freed, "cuMemFreeAsync", "workspace for matrix products");
+    }
+
+    /// <summary>Throws unless a call succeeded.</summary>
+    internal void Check(int status, string call, string subject)
+    {
+        if (status != 0)
+        {
+            string name = Marshal.PtrToStringUTF8(CublasLtImports.GetStatusName(status)) ?? $"status {status}";
+            throw new CudaException(call, CudaResult.Unknown, $"{call} failed on {device.Name} ({device.ModelName}; {subject}) with {name}.");
+        }
+    }
+}
