@@ -6,7 +6,7 @@ namespace ExactFlow.Cuda;
 
 /// <summary>
 /// Matrix products by one simple kernel of ours: any shape, stride and transpose, sums in float32 in the order of the depth. For what a library of
-/// products does not take; far from the GPU's speed.
+/// products does not take; far from the GPU's speed. Queued on the stream of the device, the only one it has.
 /// </summary>
 public sealed unsafe class PlainProducts : IMatrixProducts
 {
