@@ -7,8 +7,11 @@ internal static class CaseTable
 {
     private static readonly Dictionary<string, OperatorCase> ByName = Find().ToDictionary(operatorCase => operatorCase.ToString());
 
+    /// <summary>Names of all cases, in order.</summary>
+    public static IEnumerable<string> Names => ByName.Keys.Order(StringComparer.Ordinal);
+
     /// <summary>Names of all cases.</summary>
-    public static TheoryData<string> All => new(ByName.Keys.Order(StringComparer.Ordinal));
+    public static TheoryData<string> All => new(Names);
 
     /// <summary>Names of the cases that are not for timing only.</summary>
     public static TheoryData<string> Small => new(ByName.Where(entry => !entry.Value.IsBenchmark).Select(entry => entry.Key).Order(StringComparer.Ordinal));

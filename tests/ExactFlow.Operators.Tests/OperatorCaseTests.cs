@@ -105,7 +105,7 @@ public sealed class OperatorCaseTests
         // One thread: what the call allocates is then what this thread allocates.
         using var device = new CpuDevice(1);
         Tensor[] inputs = CaseRun.MakeInputs(operatorCase, device, values);
-        Tensor[] seeds = MakeSeeds(operatorCase, device, inputs, gradients);
+        Tensor[] seeds = CaseRun.MakeSeeds(operatorCase, device, inputs, gradients);
         bool differentiate = CaseRun.HasGradient(operatorCase);
         for (int i = 0; i < inputs.Length; i++)
         {
@@ -148,21 +148,6 @@ public sealed class OperatorCaseTests
     [MemberData(nameof(SmallCases))]
     public void TheReferenceGradientAgreesWithDifferencesOfTheReference(string name)
         => Assert.Empty(FiniteDifferences.Disagreements(CaseTable.Get(name)));
-
-    /// <summary>Output gradients with the shapes of the outputs, which only a call tells.</summary>
-    private static Tensor[] MakeSeeds(OperatorCase operatorCase, CpuDevice device, Tensor[] inputs, double[][] gradients)
-    {
-        using Step step = device.BeginStep(recordGradients: false);
-        IReadOnlyList<Tensor> outputs = operatorCase.Run(inputs);
-        var seeds = new Tensor[outputs.Count];
-        for (int i = 0; i < seeds.Length; i++)
-        {
-            seeds[i] = device.Persistent(outputs[i].Shape);
-            seeds[i].CopyFrom<float>(Array.ConvertAll(gradients[i], value => (float)value));
-        }
-
-        return seeds;
-    }
 
     private static void AssertOutputs(OperatorCase operatorCase, IReadOnlyList<double[]> expected, CaseRun run)
     {

@@ -1,4 +1,5 @@
 using ExactFlow.Operators;
+using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
 
 namespace ExactFlow.Testing;
@@ -14,6 +15,10 @@ public static class CaseData
         ArgumentNullException.ThrowIfNull(operatorCase);
         return [.. operatorCase.Inputs.Select(input => Input(operatorCase, input))];
     }
+
+    /// <summary>The values of every input, rounded to the number formats of a run of <paramref name="format"/>.</summary>
+    public static double[][] Inputs(OperatorCase operatorCase, DType format)
+        => [.. Inputs(operatorCase).Select((values, i) => CaseTensors.FormatOf(operatorCase.Inputs[i], format) == DType.BFloat16 ? Array.ConvertAll(values, BFloat16Bits.Round) : values)];
 
     /// <summary>Output gradients, standard normal, one array per output; another <paramref name="set"/> gives others.</summary>
     public static double[][] OutputGradients(OperatorCase operatorCase, IReadOnlyList<double[]> outputs, int set = 0)

@@ -1,6 +1,8 @@
+using ExactFlow.Cuda;
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
+using ExactFlow.Testing.Emulation;
 
 namespace ExactFlow.Testing;
 
@@ -34,69 +36,96 @@ public sealed class CaseRun
     /// <param name="values">Values of the inputs.</param>
     /// <param name="gradientSets">Output gradients of each application; none to run forward only, once.</param>
     /// <param name="onlyInput">The one input to differentiate by, or null for all differentiable ones.</param>
+    /// <param name="format">Number format of the activations: float32, or on a GPU bfloat16.</param>
     public static CaseRun Execute(
-        OperatorCase operatorCase, Device device, IReadOnlyList<double[]> values, IReadOnlyList<double[][]> gradientSets, int? onlyInput = null)
+        OperatorCase operatorCase, Device device, IReadOnlyList<double[]> values, IReadOnlyList<double[][]> gradientSets, int? onlyInput = null, DType format = DType.Float32)
     {
         ArgumentNullException.ThrowIfNull(operatorCase);
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(values);
         ArgumentNullException.ThrowIfNull(gradientSets);
         device.PoisonFreshMemory = true;
-        Tensor[] inputs = MakeInputs(operatorCase, device, values);
-        try
-        {
-            bool differentiate = gradientSets.Count > 0 && HasGradient(operatorCase);
-            for (int i = 0; differentiate && i < inputs.Length; i++)
-            {
-                if (operatorCase.Inputs[i].Differentiable && (onlyInput ?? i) == i)
-                {
-                    inputs[i].RequireGrad();
-                }
-            }
-
-            using Step step = device.BeginStep(recordGradients: differentiate);
-            float[][] outputs = Apply(operatorCase, inputs, differentiate ? gradientSets : []);
-            var gradients = new float[]?[inputs.Length];
-            for (int i = 0; i < inputs.Length; i++)
-            {
-                RequireUnchanged(operatorCase, i, inputs[i], values[i]);
-                gradients[i] = ReadGradient(operatorCase, i, inputs[i]);
-            }
-
-            return new CaseRun(outputs, gradients);
-        }
-        finally
-        {
-            foreach (Tensor input in inputs)
-            {
-                input.Dispose();
-            }
-        }
+        bool differentiate = gradientSets.Count > 0 && HasGradient(operatorCase);
+        using var tensors = new CaseTensors(operatorCase, device, values, format, i => differentiate && operatorCase.Inputs[i].Differentiable && (onlyInput ?? i) == i);
+        using Step step = device.BeginStep(recordGradients: differentiate);
+        float[][] outputs = Apply(operatorCase, tensors.Inputs, differentiate ? gradientSets : []);
+        return new CaseRun(outputs, ReadGradients(operatorCase, tensors, values));
     }
 
-    /// <summary>Persistent tensors with the values of a case.</summary>
-    public static Tensor[] MakeInputs(OperatorCase operatorCase, Device device, IReadOnlyList<double[]> values)
+    /// <summary>Runs forward and backward to warm up, captures one more time, and returns what a replay of that computes.</summary>
+    public static CaseRun Replay(OperatorCase operatorCase, CudaDevice device, IReadOnlyList<double[]> values, double[][] outputGradients, DType format)
     {
         ArgumentNullException.ThrowIfNull(operatorCase);
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(values);
-        var tensors = new Tensor[values.Count];
-        for (int i = 0; i < tensors.Length; i++)
+        bool differentiate = HasGradient(operatorCase);
+        using var tensors = new CaseTensors(operatorCase, device, values, format, i => operatorCase.Inputs[i].Differentiable);
+        Tensor[] seeds = MakeSeeds(operatorCase, device, tensors.Inputs, outputGradients);
+        try
         {
-            CaseInput input = operatorCase.Inputs[i];
-            tensors[i] = device.Persistent(input.Shape, input.Values == CaseValues.Integers ? DType.Int32 : DType.Float32);
-            if (input.Values == CaseValues.Integers)
+            // The first time makes the gradients, which keep memory that was only passing through; the second time replaces that; the third needs no more.
+            for (int warmUp = 0; warmUp < 2; warmUp++)
             {
-                tensors[i].CopyFrom<int>(Array.ConvertAll(values[i], value => (int)value));
+                using (device.BeginStep(recordGradients: differentiate))
+                {
+                    Apply();
+                }
+
+                foreach (Tensor master in tensors.Masters)
+                {
+                    master.ClearGrad();
+                }
             }
-            else
+
+            using Step step = device.BeginStep(recordGradients: differentiate);
+            IReadOnlyList<Tensor> outputs = [];
+            using CudaGraph graph = device.Capture(() => outputs = Apply());
+            graph.Launch();
+            float[][] results = [.. outputs.Select(output => Read(operatorCase, output, "an output"))];
+            return new CaseRun(results, ReadGradients(operatorCase, tensors, values));
+        }
+        finally
+        {
+            foreach (Tensor seed in seeds)
             {
-                tensors[i].CopyFrom<float>(Array.ConvertAll(values[i], value => (float)value));
+                seed.Dispose();
             }
         }
 
-        return tensors;
+        IReadOnlyList<Tensor> Apply()
+        {
+            IReadOnlyList<Tensor> outputs = operatorCase.Run(tensors.Inputs);
+            if (differentiate)
+            {
+                Backward(outputs, seeds);
+            }
+
+            return outputs;
+        }
     }
+
+    /// <summary>Persistent output gradients in the formats of the outputs, which only a call tells.</summary>
+    public static Tensor[] MakeSeeds(OperatorCase operatorCase, Device device, IReadOnlyList<Tensor> inputs, double[][] outputGradients)
+    {
+        ArgumentNullException.ThrowIfNull(operatorCase);
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(outputGradients);
+        using Step step = device.BeginStep(recordGradients: false);
+        IReadOnlyList<Tensor> outputs = operatorCase.Run(inputs);
+        var seeds = new Tensor[outputs.Count];
+        for (int i = 0; i < seeds.Length; i++)
+        {
+            DType type = outputs[i].DType == DType.Int32 ? DType.Float32 : outputs[i].DType;
+            seeds[i] = device.Persistent(outputs[i].Shape, type);
+            CaseTensors.Write(seeds[i], outputGradients[i]);
+        }
+
+        return seeds;
+    }
+
+    /// <summary>Persistent float32 tensors with the values of a case.</summary>
+    public static Tensor[] MakeInputs(OperatorCase operatorCase, Device device, IReadOnlyList<double[]> values)
+        => [.. new CaseTensors(operatorCase, device, values, DType.Float32, _ => false).Inputs];
 
     /// <summary>Gives outputs their gradients and goes backwards. Outputs that were not recorded (a state, an index) are left out.</summary>
     public static void Backward(IReadOnlyList<Tensor> outputs, IReadOnlyList<Tensor> outputGradients)
@@ -125,7 +154,7 @@ public sealed class CaseRun
         outputs[last].Backward(outputGradients[last]);
     }
 
-    private static float[][] Apply(OperatorCase operatorCase, Tensor[] inputs, IReadOnlyList<double[][]> gradientSets)
+    private static float[][] Apply(OperatorCase operatorCase, IReadOnlyList<Tensor> inputs, IReadOnlyList<double[][]> gradientSets)
     {
         float[][]? first = null;
         var recorded = new List<Tensor>();
@@ -136,9 +165,10 @@ public sealed class CaseRun
             first ??= [.. outputs.Select(output => Read(operatorCase, output, "an output"))];
             for (int i = 0; i < outputs.Count && application < gradientSets.Count; i++)
             {
-                float[] gradient = Array.ConvertAll(gradientSets[application][i], value => (float)value);
+                Tensor seed = outputs[i].Device.Empty(outputs[i].Shape, outputs[i].DType);
+                CaseTensors.Write(seed, gradientSets[application][i]);
                 recorded.Add(outputs[i]);
-                seeds.Add(outputs[i].Device.From<float>(gradient, outputs[i].Shape));
+                seeds.Add(seed);
             }
         }
 
@@ -153,17 +183,30 @@ public sealed class CaseRun
     private static float[] Read(OperatorCase operatorCase, Tensor tensor, string what)
     {
         RequireNothingWrittenPastTheEnd(operatorCase, tensor, what);
-        return tensor.DType == DType.Int32 ? Array.ConvertAll(tensor.ToHost<int>(), value => (float)value) : tensor.ToHost<float>();
+        return CaseTensors.Read(tensor);
     }
 
-    private static float[]? ReadGradient(OperatorCase operatorCase, int index, Tensor input)
+    /// <summary>Gradients of all inputs, once it is sure that the inputs are what they were.</summary>
+    private static float[]?[] ReadGradients(OperatorCase operatorCase, CaseTensors tensors, IReadOnlyList<double[]> values)
     {
-        if (!input.RequiresGrad)
+        var gradients = new float[]?[values.Count];
+        for (int i = 0; i < gradients.Length; i++)
+        {
+            RequireUnchanged(operatorCase, i, tensors.Inputs[i], values[i]);
+            gradients[i] = ReadGradient(operatorCase, i, tensors.Masters[i]);
+        }
+
+        return gradients;
+    }
+
+    private static float[]? ReadGradient(OperatorCase operatorCase, int index, Tensor master)
+    {
+        if (!master.RequiresGrad)
         {
             return null;
         }
 
-        Tensor gradient = input.Grad
+        Tensor gradient = master.Grad
             ?? throw new InvalidOperationException($"{operatorCase}: nobody wrote the gradient of {operatorCase.Inputs[index].Name}.");
         return Read(operatorCase, gradient, $"the gradient of {operatorCase.Inputs[index].Name}");
     }
@@ -183,7 +226,7 @@ public sealed class CaseRun
     /// <summary>Blocks of memory are multiples of 64 bytes and were filled with ones when handed out: the rest of the last 64 must still be.</summary>
     private static unsafe void RequireNothingWrittenPastTheEnd(OperatorCase operatorCase, Tensor tensor, string what)
     {
-        if (tensor.Device is not CpuDevice)
+        if (tensor.Device is not (CpuDevice or CudaDevice { ModelName: EmulatedCudaDriver.ModelName }))
         {
             return;
         }

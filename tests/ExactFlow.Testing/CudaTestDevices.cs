@@ -19,6 +19,9 @@ public static class CudaTestDevices
     /// <summary>Both names.</summary>
     public static IEnumerable<string> Names => [Emulated, Real];
 
+    /// <summary>Whether this machine has a GPU.</summary>
+    public static bool HasReal => WhyNoGpu.Value is null;
+
     /// <summary>Opens a device by its name; fresh memory is filled with NaN.</summary>
     public static CudaDevice Open(string name) => name == Emulated ? OpenEmulated() : OpenReal();
 

@@ -26,12 +26,13 @@ public sealed class AdamWCases : IOperatorCases
         => new(
             "AdamW",
             name,
-            [new("value", [size]) { Differentiable = false }, new("gradients", [steps, size], Scale: gradientScale) { Differentiable = false }],
+            [new("value", [size]) { Differentiable = false, Role = CaseRole.Scalar }, new("gradients", [steps, size], Scale: gradientScale) { Differentiable = false, Role = CaseRole.Scalar }],
             t => Run(t[0], t[1], decays, options, clip),
             v => Reference(v[0], v[1], decays, options, clip),
             (_, _) => [null, null])
         {
             IsSteady = false,
+            CanBeCaptured = false,
             ForwardFlops = 15.0 * size * steps,
             ForwardBytes = 7.0 * sizeof(float) * size * steps,
         };

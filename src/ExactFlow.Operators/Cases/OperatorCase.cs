@@ -26,6 +26,15 @@ public sealed record OperatorCase(
     /// <summary>Largest relative L2 error of a gradient in float32.</summary>
     public double GradientTolerance { get; init; } = 5e-6;
 
+    /// <summary>Largest relative L2 error of an output in bfloat16, whose numbers have 8 bits: one rounding is off by up to 2e-3. Say why where it is wider.</summary>
+    public double BFloat16ForwardTolerance { get; init; } = 5e-3;
+
+    /// <summary>Largest relative L2 error of a gradient in bfloat16. Say why where it is wider.</summary>
+    public double BFloat16GradientTolerance { get; init; } = 1e-2;
+
+    /// <summary>Whether <see cref="Run"/> only queues work, so that a GPU can capture it; false where it returns a number to the host or makes objects around the operator.</summary>
+    public bool CanBeCaptured { get; init; } = true;
+
     /// <summary>
     /// Whether a call, in a steady state, allocates nothing native and little managed memory. False where <see cref="Run"/> itself makes objects
     /// around the operator (an optimizer and its parameters): such operators have a test of their own.
@@ -60,6 +69,35 @@ public sealed record CaseInput(string Name, Shape Shape, CaseValues Values = Cas
 
     /// <summary>Explicit values instead of drawn ones.</summary>
     public double[]? Explicit { get; init; }
+
+    /// <summary>What the input is in a model, which decides its number format in a bfloat16 run; by default what its name says.</summary>
+    public CaseRole Role { get; init; } = Name switch
+    {
+        "weight" or "bias" or "row" or "aLog" or "dtBias" => CaseRole.ParameterVector,
+        "table" or "headWeight" => CaseRole.ParameterMatrix,
+        "beta" or "log_decay" => CaseRole.Scalar,
+        "state" or "initial_state" => CaseRole.State,
+        _ => CaseRole.Activation,
+    };
+}
+
+/// <summary>What an input is in a model.</summary>
+public enum CaseRole
+{
+    /// <summary>In the number format of the run, and so its gradient.</summary>
+    Activation,
+
+    /// <summary>Parameters per feature, channel or head: always float32.</summary>
+    ParameterVector,
+
+    /// <summary>A matrix of parameters: in a bfloat16 run a working copy of a float32 master, which takes the gradient.</summary>
+    ParameterMatrix,
+
+    /// <summary>Numbers of a token or of an optimizer that need their digits: always float32.</summary>
+    Scalar,
+
+    /// <summary>Carried from call to call: always float32.</summary>
+    State,
 }
 
 /// <summary>How the values of a <see cref="CaseInput"/> are drawn.</summary>

@@ -21,11 +21,12 @@ public sealed class GradientNormCases : IOperatorCases
         => new(
             "GradientNorm",
             name,
-            [.. sizes.Select((size, i) => new CaseInput($"gradient{i}", [size], Scale: scale) { Differentiable = false })],
+            [.. sizes.Select((size, i) => new CaseInput($"gradient{i}", [size], Scale: scale) { Differentiable = false, Role = CaseRole.Scalar })],
             Run,
             v => [[GradientNorm.Reference(v)]],
             (v, _) => new double[]?[v.Count])
         {
+            CanBeCaptured = false,
             ForwardFlops = 2.0 * sizes.Sum(),
             ForwardBytes = sizeof(float) * (double)sizes.Sum(),
         };

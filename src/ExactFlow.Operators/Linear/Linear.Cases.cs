@@ -24,7 +24,7 @@ public sealed class LinearCases : IOperatorCases
     {
         int inputs = x[^1];
         double rows = x.RowCount();
-        List<CaseInput> tensors = [new("x", x), new("weight", [outputs, inputs], Scale: 1 / Math.Sqrt(inputs))];
+        List<CaseInput> tensors = [new("x", x), new("weight", [outputs, inputs], Scale: 1 / Math.Sqrt(inputs)) { Role = CaseRole.ParameterMatrix }];
         if (withBias)
         {
             tensors.Add(new("bias", [outputs]));

@@ -12,6 +12,9 @@ namespace ExactFlow.Testing.Emulation;
 /// </summary>
 public sealed unsafe class EmulatedCudaDriver : ICudaDriver
 {
+    /// <summary>The product's name that it reports.</summary>
+    public const string ModelName = "Emulated GPU";
+
     private static long nextContext = 0x4000_0000;
 
     [ThreadStatic]
@@ -76,7 +79,7 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult DeviceGetName(Span<byte> name, int device)
     {
-        Encoding.UTF8.GetBytes("Emulated GPU\0", name);
+        Encoding.UTF8.GetBytes(ModelName + "\0", name);
         return Call("cuDeviceGetName") ?? CudaResult.Success;
     }
 

@@ -1,0 +1,49 @@
+using ExactFlow.Cuda;
+using ExactFlow.Tensors;
+using ExactFlow.Testing;
+
+namespace ExactFlow.Operators.Tests;
+
+/// <summary>Which operators run on a GPU, and the devices their cases run on. Opening a real GPU takes long, so a class of tests shares its devices.</summary>
+public sealed class CudaCases : IDisposable
+{
+    private readonly Dictionary<string, CudaDevice> open = new(StringComparer.Ordinal);
+
+    /// <summary>Operators with a file <c>X.Cuda.cs</c>. The delta rule has its launches in a folder and tests of its own.</summary>
+    public static IReadOnlySet<string> Operators { get; } = Directory
+        .EnumerateFiles(Path.Combine(SourceTree.Root, "src", "ExactFlow.Operators"), "*.Cuda.cs", SearchOption.AllDirectories)
+        .Select(file => new FileInfo(file))
+        .Where(file => file.Name == $"{file.Directory!.Name}.Cuda.cs")
+        .Select(file => file.Directory!.Name)
+        .ToHashSet(StringComparer.Ordinal);
+
+    /// <summary>Case, device, number format. The emulated GPU leaves out what is there to be timed.</summary>
+    public static IEnumerable<(string Name, string Device, DType Format)> All
+        => from name in CaseTable.Names
+           let operatorCase = CaseTable.Get(name)
+           where Operators.Contains(operatorCase.Operator)
+           from device in CudaTestDevices.Names
+           where device == CudaTestDevices.Emulated ? !operatorCase.IsBenchmark : CudaTestDevices.HasReal
+           from format in (DType[])[DType.Float32, DType.BFloat16]
+           select (name, device, format);
+
+    /// <summary>Opens a device, once.</summary>
+    public CudaDevice Device(string name)
+    {
+        if (!open.TryGetValue(name, out CudaDevice? device))
+        {
+            open.Add(name, device = CudaTestDevices.Open(name));
+        }
+
+        return device;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (CudaDevice device in open.Values)
+        {
+            device.Dispose();
+        }
+    }
+}
