@@ -30,8 +30,8 @@ internal static unsafe class DeltaRuleCuda
         bool record = device.CurrentStep is { RecordsGradients: true } && (q.RequiresGrad || k.RequiresGrad || v.RequiresGrad || beta is { RequiresGrad: true }
             || logDecay is { RequiresGrad: true } || initialState is { RequiresGrad: true });
         RequireSupported(device, q, k, v, sizes);
-        DeltaRuleCudaPlan plan = DeltaRuleCudaPlan.Make(sizes, options.Offsets, device.MultiprocessorCount, segments);
-        var run = new DeltaRuleCudaRun(device, rule, sizes, plan, options.Offsets is null, q, k, v, beta, logDecay, initialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim), keep: record);
+        DeltaRuleCudaPlan plan = DeltaRuleCudaPlan.For(sizes, options.Offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, segments);
+        var run = new DeltaRuleCudaRun(device, rule, sizes, plan, q, k, v, beta, logDecay, initialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim), keep: record);
         Tensor output = device.Empty(v.Shape, DType.BFloat16);
         Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
         run.Forward(output, finalState);

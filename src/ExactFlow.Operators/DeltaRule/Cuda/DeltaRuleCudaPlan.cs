@@ -1,22 +1,36 @@
+using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
+using ExactFlow.Cuda;
+
 namespace ExactFlow.Operators;
 
 /// <summary>
-/// How sequences are cut for the GPU: chunks of 64 tokens (a chunk never crosses a document), and segments of whole chunks that run side by side
-/// when there are too few heads and sequences to fill the chip.
+/// How sequences are cut for the GPU: chunks of 64 or 32 tokens (a chunk never crosses a document), and segments of whole chunks that run side by side
+/// when there are too few heads and sequences to fill the chip. Plans are kept: those of whole rows by their sizes, those of packed rows with their offsets.
 /// </summary>
 internal sealed class DeltaRuleCudaPlan
 {
-    /// <summary>Tokens per chunk; the kernels are built for this number.</summary>
-    public const int ChunkLength = 64;
-
     private const int MaxSegments = 32;
 
-    private DeltaRuleCudaPlan(int sequences, int segments, int[] chunks, int[] ranges)
+    private static readonly ConcurrentDictionary<Request, DeltaRuleCudaPlan> OfRows = new();
+    private static readonly ConditionalWeakTable<SequenceOffsets, ConcurrentDictionary<Request, DeltaRuleCudaPlan>> OfPackedRows = [];
+
+    private readonly Func<int[]> takeChunks;
+    private readonly Func<int[]> takeRanges;
+    private readonly string chunksName;
+    private readonly string rangesName;
+    private readonly bool isPacked;
+
+    private DeltaRuleCudaPlan(in Request request, bool isPacked, int sequences, int segments, int[] chunks, int[] ranges)
     {
         Sequences = sequences;
         Segments = segments;
         Chunks = chunks;
         Ranges = ranges;
+        this.isPacked = isPacked;
+        string name = $"delta_rule {request.Sizes.Batch} x {request.Sizes.Time} by {request.ChunkLength}, {segments} segments";
+        (chunksName, rangesName) = ($"{name}: chunks", $"{name}: ranges");
+        (takeChunks, takeRanges) = (() => Chunks, () => Ranges);
     }
 
     /// <summary>Rows of the batch, or documents.</summary>
@@ -34,13 +48,29 @@ internal sealed class DeltaRuleCudaPlan
     /// <summary>Number of chunks.</summary>
     public int ChunkCount => Chunks.Length / 2;
 
-    /// <summary>Plans a run.</summary>
+    /// <summary>The plan of a run.</summary>
     /// <param name="sizes">Sizes of the operands.</param>
     /// <param name="offsets">Documents of a packed row, or null.</param>
+    /// <param name="chunkLength">Tokens per chunk, as the kernels are built.</param>
     /// <param name="multiprocessors">Of the GPU.</param>
     /// <param name="segments">Segments per sequence, or 0 to choose.</param>
-    public static DeltaRuleCudaPlan Make(DeltaRuleSizes sizes, SequenceOffsets? offsets, int multiprocessors, int segments = 0)
+    public static DeltaRuleCudaPlan For(DeltaRuleSizes sizes, SequenceOffsets? offsets, int chunkLength, int multiprocessors, int segments)
     {
+        var request = new Request(sizes, chunkLength, multiprocessors, segments);
+        return offsets is null
+            ? OfRows.GetOrAdd(request, static (request, offsets) => Make(request, offsets), offsets)
+            : OfPackedRows.GetOrCreateValue(offsets).GetOrAdd(request, static (request, offsets) => Make(request, offsets), offsets);
+    }
+
+    /// <summary>Device addresses of <see cref="Chunks"/> and <see cref="Ranges"/>, until the end of the step. A packed row's are copied each time, since it will hardly come again.</summary>
+    public (nint Chunks, nint Ranges) OnDevice(CudaDevice device)
+        => isPacked
+            ? (device.From<int>(Chunks, [Chunks.Length]).Address, device.From<int>(Ranges, [Ranges.Length]).Address)
+            : (device.Constants.Address(chunksName, takeChunks), device.Constants.Address(rangesName, takeRanges));
+
+    private static DeltaRuleCudaPlan Make(in Request request, SequenceOffsets? offsets)
+    {
+        (DeltaRuleSizes sizes, int chunkLength, int multiprocessors, int segments) = request;
         int sequences = offsets?.Count ?? sizes.Batch;
         var chunks = new List<int>();
         var firstChunk = new int[sequences + 1];
@@ -48,17 +78,17 @@ internal sealed class DeltaRuleCudaPlan
         {
             firstChunk[sequence] = chunks.Count / 2;
             int start = offsets?.Start(sequence) ?? sequence * sizes.Time, end = offsets?.End(sequence) ?? start + sizes.Time;
-            for (int token = start; token < end; token += ChunkLength)
+            for (int token = start; token < end; token += chunkLength)
             {
                 chunks.Add(token);
-                chunks.Add(Math.Min(ChunkLength, end - token));
+                chunks.Add(Math.Min(chunkLength, end - token));
             }
         }
 
         firstChunk[sequences] = chunks.Count / 2;
-        int longest = Enumerable.Range(0, sequences).Max(sequence => firstChunk[sequence + 1] - firstChunk[sequence]);
         if (segments == 0)
         {
+            int longest = Enumerable.Range(0, sequences).Select(sequence => firstChunk[sequence + 1] - firstChunk[sequence]).DefaultIfEmpty().Max();
             segments = Choose(sequences * sizes.ValueHeads, sizes, longest, multiprocessors);
         }
 
@@ -74,7 +104,7 @@ internal sealed class DeltaRuleCudaPlan
             }
         }
 
-        return new DeltaRuleCudaPlan(sequences, segments, [.. chunks], ranges);
+        return new DeltaRuleCudaPlan(request, offsets is not null, sequences, segments, [.. chunks], ranges);
     }
 
     /// <summary>
@@ -100,4 +130,6 @@ internal sealed class DeltaRuleCudaPlan
 
         long Waves(long blocks) => (blocks + multiprocessors - 1) / multiprocessors;
     }
+
+    private readonly record struct Request(DeltaRuleSizes Sizes, int ChunkLength, int Multiprocessors, int Segments);
 }

@@ -6,6 +6,9 @@ namespace ExactFlow.Operators;
 /// <summary>One forward pass on a GPU and what its backward pass needs: T, P, scalars, U and the states at chunk boundaries, all O(time).</summary>
 internal sealed class DeltaRuleCudaRun
 {
+    /// <summary>Tokens per chunk; the kernels are built for this number.</summary>
+    public const int ChunkLength = 64;
+
     private readonly CudaDevice device;
     private readonly DeltaRuleKind rule;
     private readonly DeltaRuleSizes sizes;
@@ -28,18 +31,15 @@ internal sealed class DeltaRuleCudaRun
     private readonly Tensor? transition;
 
     /// <summary>Takes the memory that the forward needs.</summary>
-    /// <param name="recurs">Whether the plan follows from the sizes alone and will come again; a packed row's is new each time.</param>
     /// <param name="keep">Whether a backward will follow.</param>
     public DeltaRuleCudaRun(
-        CudaDevice device, DeltaRuleKind rule, DeltaRuleSizes sizes, DeltaRuleCudaPlan plan, bool recurs, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor? initialState, float scale, bool keep)
+        CudaDevice device, DeltaRuleKind rule, DeltaRuleSizes sizes, DeltaRuleCudaPlan plan, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor? initialState, float scale, bool keep)
     {
         (this.device, this.rule, this.sizes, this.plan, this.scale) = (device, rule, sizes, plan, scale);
         (this.q, this.k, this.v, this.beta, this.logDecay, this.initialState) = (q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, initialState);
-        string name = $"delta_rule {sizes.Batch} x {sizes.Time}, {plan.Segments} segments";
-        chunks = recurs ? device.Constants.Address($"{name}: chunks", () => plan.Chunks) : device.From<int>(plan.Chunks, [plan.Chunks.Length]).Address;
-        ranges = recurs ? device.Constants.Address($"{name}: ranges", () => plan.Ranges) : device.From<int>(plan.Ranges, [plan.Ranges.Length]).Address;
+        (chunks, ranges) = plan.OnDevice(device);
         int count = plan.ChunkCount, heads = sizes.ValueHeads;
-        const int C = DeltaRuleCudaPlan.ChunkLength;
+        const int C = ChunkLength;
         inverse = device.Empty([count, heads, C, C], DType.BFloat16);
         attention = device.Empty([count, heads, C, C], DType.BFloat16);
         scalars = device.Empty([count, heads, C, 4]);
@@ -173,14 +173,17 @@ internal sealed class DeltaRuleCudaRun
             return;
         }
 
-        Tensor target = input.GradForWrite(out bool accumulate);
-        if (accumulate)
+        if (!input.TryAdoptGrad(gradient))
         {
-            CudaArithmetic.AddInto(device, target, gradient);
-        }
-        else
-        {
-            target.CopyFrom(gradient);
+            Tensor target = input.GradForWrite(out bool accumulate);
+            if (accumulate)
+            {
+                CudaArithmetic.AddInto(device, target, gradient);
+            }
+            else
+            {
+                target.CopyFrom(gradient);
+            }
         }
 
         gradient.Dispose();
