@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Operators;
@@ -33,11 +34,14 @@ public sealed partial class AdamW : IDisposable
         device = parameters[0].Value.Device;
         firstMoments = new Tensor[parameters.Count];
         secondMoments = new Tensor[parameters.Count];
-        for (int i = 0; i < parameters.Count; i++)
+        try
         {
-            Require.SameDevice(nameof(AdamW), parameters[0].Name, parameters[0].Value, parameters[i].Name, parameters[i].Value);
-            firstMoments[i] = device.Persistent(parameters[i].Value.Shape);
-            secondMoments[i] = device.Persistent(parameters[i].Value.Shape);
+            Allocate();
+        }
+        catch
+        {
+            Dispose();
+            throw;
         }
     }
 
@@ -88,6 +92,11 @@ public sealed partial class AdamW : IDisposable
             RootCorrection = (float)(1 / Math.Sqrt(1 - Math.Pow(Options.Beta2, step))),
             Shrink = (float)(1 - (learningRate * Options.WeightDecay)),
         };
+        if (device is CudaDevice)
+        {
+            UploadFactors();
+        }
+
         isBegun = true;
     }
 
@@ -107,6 +116,9 @@ public sealed partial class AdamW : IDisposable
             case CpuDevice cpu:
                 ClipAndUpdate(cpu, maximumNorm, gradientScale);
                 break;
+            case CudaDevice gpu:
+                QueueClipAndUpdate(gpu, maximumNorm, gradientScale);
+                break;
             default:
                 throw Require.Implementation(nameof(AdamW), device);
         }
@@ -118,6 +130,11 @@ public sealed partial class AdamW : IDisposable
     {
         RequireBegun();
         isBegun = false;
+        if (device is CudaDevice)
+        {
+            outcome = ReadOutcome();
+        }
+
         StepCount += outcome.Applied ? 1 : 0;
         return outcome;
     }
@@ -140,14 +157,33 @@ public sealed partial class AdamW : IDisposable
     /// <summary>Releases the moments; the parameters stay.</summary>
     public void Dispose()
     {
-        foreach (Tensor moment in firstMoments)
+        // When memory ran out in the constructor, not all of them are there.
+        foreach (Tensor? moment in firstMoments)
         {
-            moment.Dispose();
+            moment?.Dispose();
         }
 
-        foreach (Tensor moment in secondMoments)
+        foreach (Tensor? moment in secondMoments)
         {
-            moment.Dispose();
+            moment?.Dispose();
+        }
+
+        table?.Dispose();
+        stepState?.Dispose();
+    }
+
+    private void Allocate()
+    {
+        for (int i = 0; i < Parameters.Count; i++)
+        {
+            Require.SameDevice(nameof(AdamW), Parameters[0].Name, Parameters[0].Value, Parameters[i].Name, Parameters[i].Value);
+            firstMoments[i] = device.Persistent(Parameters[i].Value.Shape);
+            secondMoments[i] = device.Persistent(Parameters[i].Value.Shape);
+        }
+
+        if (device is CudaDevice gpu)
+        {
+            PrepareFor(gpu);
         }
     }
 

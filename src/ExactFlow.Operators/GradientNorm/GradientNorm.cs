@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Operators;
@@ -7,7 +8,7 @@ public static partial class GradientNorm
 {
     /// <summary>
     /// The norm over the gradients of all parameters, summed in float64 in a fixed order: the same bits for any number of threads.
-    /// It is NaN or infinite exactly when some gradient element is; parameters without a gradient count as zero.
+    /// It is NaN or infinite exactly when some gradient element is; parameters without a gradient count as zero. On a GPU the call waits for it.
     /// </summary>
     /// <exception cref="InvalidInputException">The device has no form of the operator.</exception>
     public static double Compute(IReadOnlyList<Parameter> parameters)
@@ -22,6 +23,7 @@ public static partial class GradientNorm
         return device switch
         {
             CpuDevice cpu => Forward(cpu, parameters),
+            CudaDevice gpu => Forward(gpu, parameters),
             _ => throw Require.Implementation(nameof(GradientNorm), device),
         };
     }
