@@ -42,6 +42,16 @@ public sealed class KernelCache
         return code;
     }
 
+    /// <summary>Makes sure that kernels can be kept, with a small file that is deleted again; returns the number of files there.</summary>
+    /// <exception cref="InvalidInputException">The folder cannot be written.</exception>
+    public int RequireWritable()
+    {
+        string probe = Path.Combine(Folder, $"writable-{Guid.NewGuid():N}");
+        Write(probe, []);
+        File.Delete(probe);
+        return Directory.GetFiles(Folder).Length;
+    }
+
     private static string DefaultFolder()
     {
         if (Environment.GetEnvironmentVariable(FolderVariable) is { Length: > 0 } chosen)

@@ -48,5 +48,6 @@ public sealed class DoctorTests
         var environment = new Dictionary<string, string>(StringComparer.Ordinal) { ["EXACTFLOW_CUDA_LIBRARY"] = "/absent/libcuda.so" };
         CliResult result = CliProcess.Run(AppContext.BaseDirectory, ["doctor"], environment: environment).ShouldSucceed();
         Assert.Contains("/absent/libcuda.so (from EXACTFLOW_CUDA_LIBRARY)", result.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("kernel compiler", result.Output, StringComparison.Ordinal);
     }
 }

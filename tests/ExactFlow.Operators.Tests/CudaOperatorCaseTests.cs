@@ -22,7 +22,7 @@ public sealed class CudaOperatorCaseTests(CudaCases devices) : IClassFixture<Cud
     [Fact]
     public void Every_case_runs_on_a_real_gpu_too() => CudaTestDevices.OpenReal().Dispose();
 
-    [Theory(SkipTestWithoutData = true)]
+    [Theory]
     [MemberData(nameof(Cases))]
     public void Outputs_and_gradients_match_the_reference_in_every_run(string name, string deviceName, DType format)
     {
@@ -41,7 +41,7 @@ public sealed class CudaOperatorCaseTests(CudaCases devices) : IClassFixture<Cud
         Assert.Equal(0, device.Pool.RentedBlocks);
     }
 
-    [Theory(SkipTestWithoutData = true)]
+    [Theory]
     [MemberData(nameof(DifferentiableCases))]
     public void Gradients_of_two_applications_add_up(string name, string deviceName, DType format)
     {
@@ -61,7 +61,7 @@ public sealed class CudaOperatorCaseTests(CudaCases devices) : IClassFixture<Cud
         Assert.Equal(0, device.Pool.RentedBlocks);
     }
 
-    [Theory(SkipTestWithoutData = true)]
+    [Theory]
     [MemberData(nameof(DifferentiableCases))]
     public void Each_gradient_is_right_when_it_is_the_only_one_wanted(string name, string deviceName, DType format)
     {
@@ -81,7 +81,7 @@ public sealed class CudaOperatorCaseTests(CudaCases devices) : IClassFixture<Cud
         Assert.Equal(0, device.Pool.RentedBlocks);
     }
 
-    [Theory(SkipTestWithoutData = true)]
+    [Theory]
     [MemberData(nameof(CapturableCases))]
     public void A_replayed_graph_computes_the_same_bits(string name, string deviceName, DType format)
     {

@@ -43,13 +43,8 @@ internal static class DoctorCommand
 
     private static Diagnosis Examine(CpuDevice device)
     {
-        (IReadOnlyList<string> gpus, string? withoutGpu) = FindGpus();
-        var missing = new List<string>();
-        if (withoutGpu is not null)
-        {
-            missing.Add(withoutGpu);
-        }
-
+        IReadOnlyList<CudaFinding> gpu = new CudaDiagnosis().Examine();
+        List<string> missing = [.. gpu.Select(finding => finding.Missing).OfType<string>()];
         if (Simd.Level < Simd.Available)
         {
             missing.Add($"The SIMD level is lowered from {Simd.Name(Simd.Available)} to {Simd.Name(Simd.Level)} by {Simd.EnvironmentVariable}: unset it for full speed.");
@@ -66,29 +61,8 @@ internal static class DoctorCommand
             GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
             FreeMemory(),
             MachineCeilings.Measure(device.Workers),
-            gpus,
+            gpu,
             missing);
-    }
-
-    private static (IReadOnlyList<string> Gpus, string? Missing) FindGpus()
-    {
-        try
-        {
-            var driver = new LibcudaDriver();
-            int count = CudaDevice.CountDevices(driver);
-            var gpus = new List<string>();
-            for (int i = 0; i < count; i++)
-            {
-                using var gpu = new CudaDevice(driver, i);
-                gpus.Add($"{gpu.Name}: {gpu.ModelName}, {Units.Bytes(gpu.TotalBytes)}, compute capability {gpu.ComputeCapability}");
-            }
-
-            return (gpus, count == 0 ? "The NVIDIA driver is installed but reports no GPU: check CUDA_VISIBLE_DEVICES." : "The GPU is not used by commands: in this version not all operators are there for GPUs.");
-        }
-        catch (Exception exception) when (exception is InvalidInputException or CudaException)
-        {
-            return ([], exception.Message);
-        }
     }
 
     private static void Show(Diagnosis found)
@@ -103,9 +77,13 @@ internal static class DoctorCommand
         table.AddRow("matrix product", $"{found.Rates.MatrixProductGigaflops:0.0} GFLOP/s measured, float32");
         table.AddRow("memory copy", $"{found.Rates.CopyGigabytesPerSecond:0.0} GB/s measured, read plus written");
         table.AddRow("memory read", $"{found.Rates.ReadGigabytesPerSecond:0.0} GB/s measured");
-        table.AddRow("GPU", found.Gpus.Count == 0 ? "none" : Markup.Escape(string.Join("\n", found.Gpus)));
+        foreach (CudaFinding finding in found.Gpu)
+        {
+            table.AddRow(finding.What, Markup.Escape(finding.Found ?? "missing, see below"));
+        }
+
         AnsiConsole.Write(table);
-        Console.WriteLine(found.Missing.Count == 0 ? "Nothing is missing." : "Missing:");
+        Console.WriteLine(found.Missing.Count == 0 ? "Nothing is missing." : "Missing, in the order in which it is needed:");
         foreach (string sentence in found.Missing)
         {
             Console.WriteLine($"  {sentence}");
@@ -143,6 +121,6 @@ internal static class DoctorCommand
         long MemoryBytes,
         long? FreeMemoryBytes,
         MachineCeilings Rates,
-        IReadOnlyList<string> Gpus,
+        IReadOnlyList<CudaFinding> Gpu,
         IReadOnlyList<string> Missing);
 }
