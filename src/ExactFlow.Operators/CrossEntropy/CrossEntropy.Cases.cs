@@ -15,6 +15,7 @@ public sealed class CrossEntropyCases : IOperatorCases
         Case("another ignore index", 9, 16, 13, ignoreEvery: 2, ignoreIndex: -1),
         Case("ignored index inside the vocabulary", 9, 16, 13, ignoreEvery: 2, ignoreIndex: 0),
         Case("several blocks of tokens, the last one short", 1030, 5, 7),
+        Case("more tokens than a block of a GPU", 4099, 3, 5),
         // Float32 sums over 70,001 words: each partial sum rounds by up to 2^-24 of the target's term, which outweighs the others.
         Case("many words", 3, 5, 70_001) with { GradientTolerance = 2e-5 },
         Case("logits of 1e4, a winner takes all", 31, 100, 129, scale: 1e4),

@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -14,48 +15,61 @@ public static partial class CrossEntropy
 
     /// <summary>The mean loss in nats over all targets that are not ignored; 0 when all are. Records gradients for both matrices.</summary>
     /// <remarks>When gradients are recorded they are computed here, in the pass that makes the logits; backward only scales them.</remarks>
-    /// <param name="hidden">Float32 [..., dim], the states before the head.</param>
-    /// <param name="headWeight">Float32 [vocabulary, dim].</param>
-    /// <param name="targets">Int32, one token id per row of <paramref name="hidden"/>.</param>
+    /// <param name="hidden">Float32 [..., dim], the states before the head; on a GPU also bfloat16.</param>
+    /// <param name="headWeight">[vocabulary, dim], in the format of <paramref name="hidden"/>.</param>
+    /// <param name="targets">Int32, one token id per row of <paramref name="hidden"/>. Outside of the vocabulary it is an error on the CPU, and makes the loss NaN on a GPU, which is not waited for.</param>
     /// <param name="ignoreIndex">The target value that is left out.</param>
     /// <returns>A float32 scalar of the open step.</returns>
     /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, a target is outside the vocabulary, or the device has no form of the operator.</exception>
     public static Tensor Apply(Tensor hidden, Tensor headWeight, Tensor targets, int ignoreIndex = DefaultIgnoreIndex)
     {
         Device device = Validate(hidden, headWeight, targets);
-        if (device is not CpuDevice cpu)
+        int counted = device is CpuDevice ? CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex) : 0;
+        Tensor loss = device.Empty([]);
+        Tape? tape = Recording.TapeFor(hidden, headWeight);
+        Tensor? hiddenGradient = tape is not null && hidden.RequiresGrad ? device.Empty(hidden.Shape, hidden.DType) : null;
+        Tensor? weightGradient = tape is not null && headWeight.RequiresGrad ? device.Empty(headWeight.Shape) : null;
+        switch (device)
         {
-            throw Require.Implementation(nameof(CrossEntropy), device);
+            case CpuDevice cpu:
+                Forward(cpu, hidden, headWeight, targets, ignoreIndex, counted, loss, hiddenGradient, weightGradient);
+                tape?.Record(loss, () => Backward(cpu, hidden, headWeight, hiddenGradient, weightGradient, loss.Grad!.Item()));
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, hidden, headWeight, targets, ignoreIndex, loss, hiddenGradient, weightGradient);
+                tape?.Record(loss, () => Backward(gpu, hidden, headWeight, hiddenGradient, weightGradient, loss.Grad!));
+                break;
+            default:
+                throw Require.Implementation(nameof(CrossEntropy), device);
         }
 
-        int counted = CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
-        Tensor loss = device.Empty([]);
-        Step? step = device.CurrentStep is { RecordsGradients: true } open && (hidden.RequiresGrad || headWeight.RequiresGrad) ? open : null;
-        Tensor? hiddenGradient = step is not null && hidden.RequiresGrad ? device.Empty(hidden.Shape) : null;
-        Tensor? weightGradient = step is not null && headWeight.RequiresGrad ? device.Empty(headWeight.Shape) : null;
-        Forward(cpu, hidden, headWeight, targets, ignoreIndex, counted, loss, hiddenGradient, weightGradient);
-        step?.Tape.Record(loss, () => Backward(cpu, hidden, headWeight, hiddenGradient, weightGradient, loss.Grad!.Item()));
         return loss;
     }
 
     /// <summary>The loss of every token in nats, for evaluation; 0 where the target is ignored. Records nothing.</summary>
-    /// <param name="hidden">Float32 [..., dim], the states before the head.</param>
-    /// <param name="headWeight">Float32 [vocabulary, dim].</param>
-    /// <param name="targets">Int32, one token id per row of <paramref name="hidden"/>.</param>
+    /// <param name="hidden">Float32 [..., dim], the states before the head; on a GPU also bfloat16.</param>
+    /// <param name="headWeight">[vocabulary, dim], in the format of <paramref name="hidden"/>.</param>
+    /// <param name="targets">Int32, one token id per row of <paramref name="hidden"/>; outside of the vocabulary as in <see cref="Apply"/>.</param>
     /// <param name="ignoreIndex">The target value whose loss is 0.</param>
     /// <returns>Float32 of the shape of <paramref name="targets"/>, a tensor of the open step.</returns>
     /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, a target is outside the vocabulary, or the device has no form of the operator.</exception>
     public static Tensor PerToken(Tensor hidden, Tensor headWeight, Tensor targets, int ignoreIndex = DefaultIgnoreIndex)
     {
         Device device = Validate(hidden, headWeight, targets);
-        if (device is not CpuDevice cpu)
+        Tensor losses = device.Empty(targets.Shape);
+        switch (device)
         {
-            throw Require.Implementation(nameof(CrossEntropy), device);
+            case CpuDevice cpu:
+                CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
+                TokenLosses(cpu, hidden, headWeight, targets, ignoreIndex, losses);
+                break;
+            case CudaDevice gpu:
+                TokenLosses(gpu, hidden, headWeight, targets, ignoreIndex, losses);
+                break;
+            default:
+                throw Require.Implementation(nameof(CrossEntropy), device);
         }
 
-        CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
-        Tensor losses = device.Empty(targets.Shape);
-        TokenLosses(cpu, hidden, headWeight, targets, ignoreIndex, losses);
         return losses;
     }
 
@@ -63,8 +77,9 @@ public static partial class CrossEntropy
     {
         ArgumentNullException.ThrowIfNull(hidden);
         Device device = hidden.Device;
-        Require.Float32(nameof(CrossEntropy), nameof(hidden), hidden);
-        Require.Float32(nameof(CrossEntropy), nameof(headWeight), headWeight);
+        Require.Floating(nameof(CrossEntropy), nameof(hidden), hidden);
+        Require.Floating(nameof(CrossEntropy), nameof(headWeight), headWeight);
+        Require.SameType(nameof(CrossEntropy), nameof(hidden), hidden, nameof(headWeight), headWeight);
         Require.SameDevice(nameof(CrossEntropy), nameof(hidden), hidden, nameof(headWeight), headWeight);
         Require.Int32(nameof(CrossEntropy), nameof(targets), targets);
         Require.SameDevice(nameof(CrossEntropy), nameof(hidden), hidden, nameof(targets), targets);

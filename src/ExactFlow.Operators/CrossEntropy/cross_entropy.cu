@@ -1,0 +1,141 @@
+#include "elements.cuh"
+
+// Logits of some tokens become their losses and, in place, the gradient of the mean loss with respect to them.
+
+struct CrossEntropyArgs
+{
+    void* logits;           // float32 [rows, stride]; the gradient, where wanted, replaces each row from its first byte on, in the format of the operands
+    i64 stride;
+    const int* targets;
+    float* losses;
+    float* scale;           // one over the number of targets, then their number
+    float* loss;
+    i64 tokens;
+    int vocabulary, ignore, wants_gradient;
+};
+
+// The number of targets that count, and the factor that makes a sum over them a mean; one block.
+extern "C" __global__ void __launch_bounds__(1024) cross_entropy_count(const CrossEntropyArgs g)
+{
+    __shared__ float room[32];
+    float count = 0.f;
+    for (i64 i = threadIdx.x; i < g.tokens; i += blockDim.x) count += g.targets[i] != g.ignore ? 1.f : 0.f;
+    count = block_sum(count, room);
+    if (threadIdx.x == 0)
+    {
+        g.scale[0] = count > 0.f ? 1.f / count : 0.f;
+        g.scale[1] = count;
+    }
+}
+
+// The mean of the losses, summed in float64 in a fixed order; one block.
+extern "C" __global__ void __launch_bounds__(1024) cross_entropy_mean(const CrossEntropyArgs g)
+{
+    __shared__ double room[1024];
+    double sum = 0.0;
+    for (i64 i = threadIdx.x; i < g.tokens; i += blockDim.x) sum += g.losses[i];
+    room[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = 512; half > 0; half >>= 1)
+    {
+        if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) *g.loss = g.scale[1] > 0.f ? (float)(room[0] / g.scale[1]) : 0.f;
+}
+
+__device__ __forceinline__ void store4(float* p, const float (&x)[4]) { *reinterpret_cast<float4*>(p) = make_float4(x[0], x[1], x[2], x[3]); }
+__device__ __forceinline__ void store4(bf16* p, const float (&x)[4]) { *reinterpret_cast<uint2*>(p) = make_uint2(pack(x[0], x[1]), pack(x[2], x[3])); }
+
+// Four logits from i on; past the end of the vocabulary -inf, which adds nothing. Rows are padded, so reading there is allowed.
+__device__ __forceinline__ void load4(float (&x)[4], const float* row, int i, int vocabulary)
+{
+    float4 v = *reinterpret_cast<const float4*>(row + i);
+    x[0] = v.x;
+    x[1] = i + 1 < vocabulary ? v.y : -INFINITY;
+    x[2] = i + 2 < vocabulary ? v.z : -INFINITY;
+    x[3] = i + 3 < vocabulary ? v.w : -INFINITY;
+}
+
+// A block per token. First pass: maximum and sum of exponentials of each thread's share, together, then of the row. Second pass: the gradient.
+template <typename T> __device__ __forceinline__ void cross_entropy_rows(const CrossEntropyArgs& g)
+{
+    __shared__ float room[32];
+    float* row = (float*)g.logits + (i64)blockIdx.x * g.stride;
+    T* gradient = (T*)row;
+    int target = g.targets[blockIdx.x], step = blockDim.x * 4;
+    if (target == g.ignore)
+    {
+        const float zeros[4] = { 0.f, 0.f, 0.f, 0.f };
+        if (threadIdx.x == 0) g.losses[blockIdx.x] = 0.f;
+        if (g.wants_gradient)
+            for (int i = threadIdx.x * 4; i < g.vocabulary; i += step) store4(gradient + i, zeros);
+        return;
+    }
+
+    float largest = -INFINITY, sum = 0.f;
+#pragma unroll 4
+    for (int i = threadIdx.x * 4; i < g.vocabulary; i += step)
+    {
+        float x[4];
+        load4(x, row, i, g.vocabulary);
+        float larger = fmaxf(largest, fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3])));
+        sum = sum * expf(largest - larger) + ((expf(x[0] - larger) + expf(x[1] - larger)) + (expf(x[2] - larger) + expf(x[3] - larger)));
+        largest = larger;
+    }
+    float top = block_max(largest, room);
+    sum = block_sum(sum > 0.f ? sum * expf(largest - top) : sum, room);
+
+    // A target outside of the vocabulary makes the loss NaN, and with it the gradient: nobody on the device can be told otherwise.
+    bool is_inside = target >= 0 && target < g.vocabulary;
+    if (threadIdx.x == 0) g.losses[blockIdx.x] = is_inside ? logf(sum) - (row[target] - top) : NAN;
+    if (!g.wants_gradient) return;
+
+    float scale = is_inside ? g.scale[0] : NAN, share = scale / sum;
+    for (int start = 0; start < g.vocabulary; start += step)
+    {
+        int i = start + threadIdx.x * 4;
+        float x[4];
+        bool has_some = i < g.vocabulary;
+        if (has_some) load4(x, row, i, g.vocabulary);
+
+        // The gradient of a piece lies where logits of this piece or of earlier ones were: all of the block have read theirs before any is written.
+        __syncthreads();
+        if (!has_some) continue;
+#pragma unroll
+        for (int j = 0; j < 4; j++) x[j] = expf(x[j] - top) * share - (i + j == target ? scale : 0.f);
+        store4(gradient + i, x);
+    }
+}
+
+BOTH_TYPES(cross_entropy_rows, CrossEntropyArgs, 512)
+
+// to = factor * from, or to += that. In place nothing is done where the factor is 1, which it is when the loss is what was differentiated.
+struct ScaledArgs { Target target; const void* from; const float* factor; i64 count; int whole; };
+
+template <typename TTo, typename TFrom> __device__ __forceinline__ void scaled(const ScaledArgs& g)
+{
+    float factor = *g.factor;
+    const TFrom* from = (const TFrom*)g.from;
+    if (factor == 1.f && g.target.to == g.from) return;
+    i64 done = 0;
+    if constexpr (sizeof(TTo) == sizeof(TFrom))
+    {
+        constexpr int N = Piece<TFrom>::N;
+        i64 pieces = g.whole ? g.count / N : 0;
+        EACH(p, pieces)
+        {
+            float x[N];
+            Piece<TFrom>::load(x, from + p * N);
+#pragma unroll
+            for (int j = 0; j < N; j++) x[j] *= factor;
+            write_piece<TTo>(g.target, p * N, x);
+        }
+        done = pieces * N;
+    }
+    EACH(i, g.count - done) write<TTo>(g.target, done + i, factor * load(from, done + i));
+}
+
+extern "C" __global__ void __launch_bounds__(256) scaled_float32(const ScaledArgs g) { scaled<float, float>(g); }
+extern "C" __global__ void __launch_bounds__(256) scaled_bfloat16(const ScaledArgs g) { scaled<bf16, bf16>(g); }
+extern "C" __global__ void __launch_bounds__(256) scaled_float32_to_bfloat16(const ScaledArgs g) { scaled<bf16, float>(g); }
