@@ -81,7 +81,7 @@ public static unsafe partial class CrossEntropy
 
         // Rows are padded to 32 bytes, so that pieces of them are aligned whatever the vocabulary.
         int stride = (vocabulary + 7) / 8 * 8, size = hidden.DType.Size();
-        int blockRows = BlockRows(tokens, stride);
+        int blockRows = TokensAtATime(tokens, stride);
         using var logits = new Scratch(device, sizeof(float) * (long)blockRows * stride);
         arguments.Logits = logits.Address;
         arguments.Stride = stride;
@@ -113,7 +113,7 @@ public static unsafe partial class CrossEntropy
     }
 
     /// <summary>Blocks of about equal size, as few as the memory allows.</summary>
-    private static int BlockRows(int tokens, int stride)
+    private static int TokensAtATime(int tokens, int stride)
     {
         int most = (int)Math.Clamp(MaxLogitBytes / sizeof(float) / stride / BlockStep * BlockStep, BlockStep, MaxBlockRows);
         int blocks = (tokens + most - 1) / most;

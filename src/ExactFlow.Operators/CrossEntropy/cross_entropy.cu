@@ -2,6 +2,9 @@
 
 // Logits of some tokens become their losses and, in place, the gradient of the mean loss with respect to them.
 
+#define MINUS_INFINITY __uint_as_float(0xFF800000u)
+#define NOT_A_NUMBER __uint_as_float(0x7FC00000u)
+
 struct CrossEntropyArgs
 {
     void* logits;           // float32 [rows, stride]; the gradient, where wanted, replaces each row from its first byte on, in the format of the operands
@@ -52,9 +55,9 @@ __device__ __forceinline__ void load4(float (&x)[4], const float* row, int i, in
 {
     float4 v = *reinterpret_cast<const float4*>(row + i);
     x[0] = v.x;
-    x[1] = i + 1 < vocabulary ? v.y : -INFINITY;
-    x[2] = i + 2 < vocabulary ? v.z : -INFINITY;
-    x[3] = i + 3 < vocabulary ? v.w : -INFINITY;
+    x[1] = i + 1 < vocabulary ? v.y : MINUS_INFINITY;
+    x[2] = i + 2 < vocabulary ? v.z : MINUS_INFINITY;
+    x[3] = i + 3 < vocabulary ? v.w : MINUS_INFINITY;
 }
 
 // A block per token. First pass: maximum and sum of exponentials of each thread's share, together, then of the row. Second pass: the gradient.
@@ -73,7 +76,7 @@ template <typename T> __device__ __forceinline__ void cross_entropy_rows(const C
         return;
     }
 
-    float largest = -INFINITY, sum = 0.f;
+    float largest = MINUS_INFINITY, sum = 0.f;
 #pragma unroll 4
     for (int i = threadIdx.x * 4; i < g.vocabulary; i += step)
     {
@@ -88,10 +91,10 @@ template <typename T> __device__ __forceinline__ void cross_entropy_rows(const C
 
     // A target outside of the vocabulary makes the loss NaN, and with it the gradient: nobody on the device can be told otherwise.
     bool is_inside = target >= 0 && target < g.vocabulary;
-    if (threadIdx.x == 0) g.losses[blockIdx.x] = is_inside ? logf(sum) - (row[target] - top) : NAN;
+    if (threadIdx.x == 0) g.losses[blockIdx.x] = is_inside ? logf(sum) - (row[target] - top) : NOT_A_NUMBER;
     if (!g.wants_gradient) return;
 
-    float scale = is_inside ? g.scale[0] : NAN, share = scale / sum;
+    float scale = is_inside ? g.scale[0] : NOT_A_NUMBER, share = scale / sum;
     for (int start = 0; start < g.vocabulary; start += step)
     {
         int i = start + threadIdx.x * 4;
