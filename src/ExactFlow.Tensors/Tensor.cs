@@ -109,6 +109,11 @@ public sealed unsafe class Tensor : IDisposable
     public Tensor GradForWrite(out bool accumulate)
     {
         GradientSlot slot = gradient ?? throw new InvalidOperationException($"The gradient of a tensor {Shape} was written, but it does not require one.");
+        if (slot is { IsAdopted: true, Value: { } adopted } && adopted.buffer!.GradientOwners > 1)
+        {
+            Separate(slot, adopted);
+        }
+
         slot.Value ??= slot.IsPersistent ? Device.Persistent(slot.Shape, slot.Type) : Device.Empty(slot.Shape, slot.Type);
         accumulate = slot.IsWritten;
         slot.IsWritten = true;
@@ -119,7 +124,10 @@ public sealed unsafe class Tensor : IDisposable
     /// Makes a finished tensor of the step the gradient of this one, without a copy: the first gradient that arrives, when this tensor is of the step too.
     /// False, with nothing changed, when it must be copied or added through <see cref="GradForWrite"/> instead.
     /// </summary>
-    /// <param name="computed">Of this tensor's shape. Its memory belongs to the gradient from now on and may be added to, so nothing else may read it afterwards.</param>
+    /// <param name="computed">
+    /// Of this tensor's shape. Its memory belongs to the gradient from now on, so nobody else may write there. Several tensors may adopt the same one, as
+    /// the terms of a sum do: it is copied only when one of them is added to while others still hold it.
+    /// </param>
     public bool TryAdoptGrad(Tensor computed)
     {
         ArgumentNullException.ThrowIfNull(computed);
@@ -130,6 +138,8 @@ public sealed unsafe class Tensor : IDisposable
 
         // A view, which holds the memory when the gradient it came from is released.
         slot.Value = computed.View(slot.Shape, computed.byteOffset, null);
+        slot.Value.buffer!.GradientOwners++;
+        slot.IsAdopted = true;
         slot.IsWritten = true;
         return true;
     }
@@ -309,8 +319,31 @@ public sealed unsafe class Tensor : IDisposable
         {
             slot.IsWritten = false;
             slot.Value = null;
-            value.ReleaseBuffer();
+            Disown(slot, value);
         }
+    }
+
+    /// <summary>Gives a slot memory of its own in the place of what it shares with other gradients.</summary>
+    private void Separate(GradientSlot slot, Tensor shared)
+    {
+        slot.Value = Device.Empty(slot.Shape, slot.Type);
+        if (slot.IsWritten)
+        {
+            slot.Value.CopyFrom(shared);
+        }
+
+        Disown(slot, shared);
+    }
+
+    private static void Disown(GradientSlot slot, Tensor value)
+    {
+        if (slot.IsAdopted)
+        {
+            slot.IsAdopted = false;
+            value.buffer!.GradientOwners--;
+        }
+
+        value.ReleaseBuffer();
     }
 
     private Tensor View(Shape shape) => View(shape, byteOffset, gradient);
@@ -364,6 +397,9 @@ public sealed unsafe class Tensor : IDisposable
 
         /// <summary>Whether <see cref="Value"/> holds a gradient, and not only memory.</summary>
         public bool IsWritten;
+
+        /// <summary>Whether <see cref="Value"/> came from elsewhere, and others may hold its memory as their gradient too.</summary>
+        public bool IsAdopted;
 
         /// <summary>Shape of the tensor that asked for the gradient.</summary>
         public Shape Shape;

@@ -16,6 +16,7 @@ public sealed class ElementwiseCases : IOperatorCases
         .. Product(),
         .. Scale(),
         .. AddRow(),
+        .. Convert(),
     ];
 
     private static IEnumerable<OperatorCase> Activation(string function, Func<Tensor, Tensor> run, Func<double, double> value, Func<double, double> slope)
@@ -138,6 +139,33 @@ public sealed class ElementwiseCases : IOperatorCases
             Of("100 features", [2, 65, 100]),
             Of("no rows", [0, 5]),
             Of("2M elements", [2048, 1024]) with { IsBenchmark = true, BackwardBytes = 2.0 * 4 * 2048 * 1024, ForwardBytes = 2.0 * 4 * 2048 * 1024, ForwardFlops = 2048 * 1024 },
+        ];
+    }
+
+    /// <summary>A conversion that a float32 run does not have to make, and a product in float32.</summary>
+    private static IEnumerable<OperatorCase> Convert()
+    {
+        OperatorCase Of(string name, Shape shape)
+            => new(
+                "Elementwise",
+                $"Convert, {name}",
+                [new("x", shape)],
+                inputs => [Elementwise.Scale(Elementwise.Convert(inputs[0], DType.Float32), 3)],
+                inputs => [Array.ConvertAll(inputs[0], x => 3 * x)],
+                (_, gradients) => [Array.ConvertAll(gradients[0], dy => 3 * dy)])
+            {
+                ForwardTolerance = 6e-8,
+                GradientTolerance = 1.2e-7,
+                // Values of 8 bits times 3 are exact in float32.
+                BFloat16ForwardTolerance = 6e-8,
+            };
+
+        return
+        [
+            Of("one element", [1]),
+            Of("63 elements", [63]),
+            Of("several blocks and a rest", [5, 7, 1003]),
+            Of("no elements", [0]),
         ];
     }
 }

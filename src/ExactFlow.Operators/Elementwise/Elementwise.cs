@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -5,7 +6,7 @@ namespace ExactFlow.Operators;
 
 /// <summary>
 /// Operators that treat every element alike: activations of one tensor, sums and products of two of equal shape, and a row added to every row.
-/// All take and give float32 of any shape. Gradients of activations are recomputed from the input, so nothing is kept but the input itself.
+/// All take and give float32 of any shape, on a GPU bfloat16 too. Gradients of activations are recomputed from the input, so nothing is kept but the input itself.
 /// </summary>
 public static unsafe partial class Elementwise
 {
@@ -18,37 +19,40 @@ public static unsafe partial class Elementwise
     }
 
     /// <summary>SiLU: x * sigmoid(x).</summary>
-    /// <param name="x">Float32, any shape.</param>
-    /// <exception cref="InvalidInputException">Not float32, or a device without this operator.</exception>
+    /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
     public static Tensor Silu(Tensor x) => Activate(Activation.Silu, x);
 
     /// <summary>GELU by its definition, x * (1 + erf(x / sqrt 2)) / 2, not the tanh approximation.</summary>
-    /// <param name="x">Float32, any shape.</param>
-    /// <exception cref="InvalidInputException">Not float32, or a device without this operator.</exception>
+    /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
     public static Tensor Gelu(Tensor x) => Activate(Activation.Gelu, x);
 
     /// <summary>Logistic function: 1 / (1 + exp(-x)).</summary>
-    /// <param name="x">Float32, any shape.</param>
-    /// <exception cref="InvalidInputException">Not float32, or a device without this operator.</exception>
+    /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
     public static Tensor Sigmoid(Tensor x) => Activate(Activation.Sigmoid, x);
 
     /// <summary>Softplus: log(1 + exp(x)), without overflow for large x.</summary>
-    /// <param name="x">Float32, any shape.</param>
-    /// <exception cref="InvalidInputException">Not float32, or a device without this operator.</exception>
+    /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
     public static Tensor Softplus(Tensor x) => Activate(Activation.Softplus, x);
 
     /// <summary>a + b.</summary>
-    /// <param name="a">Float32, any shape.</param>
-    /// <param name="b">The shape of <paramref name="a"/>.</param>
+    /// <param name="a">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <param name="b">The shape and dtype of <paramref name="a"/>.</param>
     /// <exception cref="InvalidInputException">Shapes, dtypes or devices differ.</exception>
     public static Tensor Add(Tensor a, Tensor b)
     {
         Require.SameShape("Elementwise.Add", "a", a, "b", b);
-        Tensor y = a.Device.Empty(a.Shape);
+        Tensor y = a.Device.Empty(a.Shape, a.DType);
         switch (a.Device)
         {
             case CpuDevice cpu:
                 Sum(cpu, a, b, y);
+                break;
+            case CudaDevice gpu:
+                Sum(gpu, a, b, y);
                 break;
             default:
                 throw Require.Implementation("Elementwise.Add", a.Device);
@@ -63,17 +67,20 @@ public static unsafe partial class Elementwise
     }
 
     /// <summary>a * b, element by element.</summary>
-    /// <param name="a">Float32, any shape.</param>
-    /// <param name="b">The shape of <paramref name="a"/>.</param>
+    /// <param name="a">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <param name="b">The shape and dtype of <paramref name="a"/>.</param>
     /// <exception cref="InvalidInputException">Shapes, dtypes or devices differ.</exception>
     public static Tensor Multiply(Tensor a, Tensor b)
     {
         Require.SameShape("Elementwise.Multiply", "a", a, "b", b);
-        Tensor y = a.Device.Empty(a.Shape);
+        Tensor y = a.Device.Empty(a.Shape, a.DType);
         switch (a.Device)
         {
             case CpuDevice cpu:
                 Product(cpu, a, b, y, accumulate: false);
+                break;
+            case CudaDevice gpu:
+                Product(gpu, a, b, CudaTarget.Over(y));
                 break;
             default:
                 throw Require.Implementation("Elementwise.Multiply", a.Device);
@@ -88,17 +95,20 @@ public static unsafe partial class Elementwise
     }
 
     /// <summary>factor * x.</summary>
-    /// <param name="x">Float32, any shape.</param>
+    /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
     /// <param name="factor">A constant: no gradient.</param>
-    /// <exception cref="InvalidInputException">Not float32, or a device without this operator.</exception>
+    /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
     public static Tensor Scale(Tensor x, float factor)
     {
-        Require.Float32("Elementwise.Scale", "x", x);
-        Tensor y = x.Device.Empty(x.Shape);
+        Require.Floating("Elementwise.Scale", "x", x);
+        Tensor y = x.Device.Empty(x.Shape, x.DType);
         switch (x.Device)
         {
             case CpuDevice cpu:
                 Scaled(cpu, x, factor, y, accumulate: false);
+                break;
+            case CudaDevice gpu:
+                Scaled(gpu, x, factor, CudaTarget.Over(y));
                 break;
             default:
                 throw Require.Implementation("Elementwise.Scale", x.Device);
@@ -113,18 +123,21 @@ public static unsafe partial class Elementwise
     }
 
     /// <summary>x with <paramref name="row"/> added to each of its rows (a bias).</summary>
-    /// <param name="x">Float32 <c>[..., dim]</c>.</param>
+    /// <param name="x">Float32 <c>[..., dim]</c>, or bfloat16 on a GPU.</param>
     /// <param name="row">Float32 <c>[dim]</c>.</param>
     /// <exception cref="InvalidInputException">The row is not as long as the last dimension of x; dtypes or devices differ.</exception>
     public static Tensor AddRow(Tensor x, Tensor row)
     {
         Require.Rows("Elementwise.AddRow", "x", x);
         Require.PerFeature("Elementwise.AddRow", "row", row, "x", x);
-        Tensor y = x.Device.Empty(x.Shape);
+        Tensor y = x.Device.Empty(x.Shape, x.DType);
         switch (x.Device)
         {
             case CpuDevice cpu:
                 SumWithRow(cpu, x, row, y);
+                break;
+            case CudaDevice gpu:
+                SumWithRow(gpu, x, row, y);
                 break;
             default:
                 throw Require.Implementation("Elementwise.AddRow", x.Device);
@@ -138,14 +151,45 @@ public static unsafe partial class Elementwise
         return y;
     }
 
+    /// <summary>x in another number format, rounded to nearest even; x itself where it has that format. The gradient is converted back.</summary>
+    /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <param name="type">Float32, or bfloat16 on a GPU.</param>
+    /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
+    public static Tensor Convert(Tensor x, DType type)
+    {
+        Require.Floating("Elementwise.Convert", "x", x);
+        if (x.DType == type)
+        {
+            return x;
+        }
+
+        if (x.Device is not CudaDevice gpu || type is not (DType.Float32 or DType.BFloat16))
+        {
+            throw new InvalidInputException(
+                $"Elementwise.Convert rounds between Float32 and BFloat16 on a GPU, but x {x.Shape} holds {x.DType} on {x.Device.Name} and {type} was asked for: keep {x.DType}, or run it on a GPU.");
+        }
+
+        Tensor y = gpu.Empty(x.Shape, type);
+        CudaArithmetic.Convert(gpu, y, x);
+        if (Recording.TapeFor(x) is { } tape)
+        {
+            RecordConvert(tape, gpu, x, y);
+        }
+
+        return y;
+    }
+
     private static Tensor Activate(Activation activation, Tensor x)
     {
-        Require.Float32(NameOf(activation), "x", x);
-        Tensor y = x.Device.Empty(x.Shape);
+        Require.Floating(NameOf(activation), "x", x);
+        Tensor y = x.Device.Empty(x.Shape, x.DType);
         switch (x.Device)
         {
             case CpuDevice cpu:
                 Forward(cpu, activation, x, y);
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, activation, x, y);
                 break;
             default:
                 throw Require.Implementation(NameOf(activation), x.Device);
@@ -171,6 +215,12 @@ public static unsafe partial class Elementwise
     private static void RecordActivation(Tape tape, Activation activation, Tensor x, Tensor y)
         => tape.Record(y, () =>
         {
+            if (x.Device is CudaDevice gpu)
+            {
+                Backward(gpu, activation, x, y.Grad!, CudaTarget.OfActivation(x));
+                return;
+            }
+
             Tensor gradient = x.GradForWrite(out bool accumulate);
             Backward((CpuDevice)x.Device, activation, x, y.Grad!, gradient, accumulate);
         });
@@ -178,55 +228,66 @@ public static unsafe partial class Elementwise
     private static void RecordAdd(Tape tape, Tensor a, Tensor b, Tensor y)
         => tape.Record(y, () =>
         {
-            if (a.RequiresGrad)
-            {
-                Tensor gradient = a.GradForWrite(out bool accumulate);
-                Scaled((CpuDevice)a.Device, y.Grad!, 1, gradient, accumulate);
-            }
-
-            if (b.RequiresGrad)
-            {
-                Tensor gradient = b.GradForWrite(out bool accumulate);
-                Scaled((CpuDevice)b.Device, y.Grad!, 1, gradient, accumulate);
-            }
+            Tensor outputGradient = y.Grad!;
+            PassedGradient.To(a, outputGradient);
+            PassedGradient.To(b, outputGradient);
         });
 
     private static void RecordMultiply(Tape tape, Tensor a, Tensor b, Tensor y)
         => tape.Record(y, () =>
         {
-            if (a.RequiresGrad)
-            {
-                Tensor gradient = a.GradForWrite(out bool accumulate);
-                Product((CpuDevice)a.Device, y.Grad!, b, gradient, accumulate);
-            }
-
-            if (b.RequiresGrad)
-            {
-                Tensor gradient = b.GradForWrite(out bool accumulate);
-                Product((CpuDevice)b.Device, y.Grad!, a, gradient, accumulate);
-            }
+            MultiplyGradient(a, b, y.Grad!);
+            MultiplyGradient(b, a, y.Grad!);
         });
+
+    /// <summary>The gradient of <paramref name="input"/> where it was multiplied by <paramref name="factor"/>.</summary>
+    private static void MultiplyGradient(Tensor input, Tensor factor, Tensor outputGradient)
+    {
+        if (!input.RequiresGrad)
+        {
+            return;
+        }
+
+        if (input.Device is CudaDevice gpu)
+        {
+            Product(gpu, outputGradient, factor, CudaTarget.OfActivation(input));
+            return;
+        }
+
+        Tensor gradient = input.GradForWrite(out bool accumulate);
+        Product((CpuDevice)input.Device, outputGradient, factor, gradient, accumulate);
+    }
 
     private static void RecordScale(Tape tape, Tensor x, float factor, Tensor y)
         => tape.Record(y, () =>
         {
+            if (x.Device is CudaDevice gpu)
+            {
+                Scaled(gpu, y.Grad!, factor, CudaTarget.OfActivation(x));
+                return;
+            }
+
             Tensor gradient = x.GradForWrite(out bool accumulate);
             Scaled((CpuDevice)x.Device, y.Grad!, factor, gradient, accumulate);
         });
 
+    private static void RecordConvert(Tape tape, CudaDevice gpu, Tensor x, Tensor y)
+        => tape.Record(y, () => CudaArithmetic.Convert(gpu, CudaTarget.OfActivation(x), y.Grad!.Address, x.Count, x.DType));
+
     private static void RecordAddRow(Tape tape, Tensor x, Tensor row, Tensor y)
         => tape.Record(y, () =>
         {
-            if (x.RequiresGrad)
+            Tensor outputGradient = y.Grad!;
+            if (row.RequiresGrad && row.Device is CudaDevice gpu)
             {
-                Tensor gradient = x.GradForWrite(out bool accumulate);
-                Scaled((CpuDevice)x.Device, y.Grad!, 1, gradient, accumulate);
+                CudaColumnSums.Run(gpu, outputGradient, CudaTarget.Of(row));
             }
-
-            if (row.RequiresGrad)
+            else if (row.RequiresGrad)
             {
                 Tensor gradient = row.GradForWrite(out bool accumulate);
-                RowSums.Run((CpuDevice)row.Device, y.Grad!, gradient, accumulate);
+                RowSums.Run((CpuDevice)row.Device, outputGradient, gradient, accumulate);
             }
+
+            PassedGradient.To(x, outputGradient);
         });
 }

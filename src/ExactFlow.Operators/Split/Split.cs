@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -7,10 +8,10 @@ namespace ExactFlow.Operators;
 public static unsafe partial class Split
 {
     /// <summary>Copies consecutive ranges of the last dimension into tensors of their own.</summary>
-    /// <param name="x">Float32 <c>[..., dim]</c>.</param>
+    /// <param name="x">Float32 <c>[..., dim]</c>, or bfloat16 on a GPU.</param>
     /// <param name="sizes">Widths of the pieces, each at least 1, together dim.</param>
-    /// <returns>One float32 tensor <c>[..., sizes[i]]</c> per piece, in order.</returns>
-    /// <exception cref="InvalidInputException">The sizes are not positive or do not add up to the last dimension; x is not float32.</exception>
+    /// <returns>One tensor <c>[..., sizes[i]]</c> per piece, in order, of the dtype of <paramref name="x"/>.</returns>
+    /// <exception cref="InvalidInputException">The sizes are not positive or do not add up to the last dimension; x has another dtype.</exception>
     public static Tensor[] Apply(Tensor x, ReadOnlySpan<int> sizes)
     {
         Require.Rows("Split", "x", x);
@@ -18,13 +19,16 @@ public static unsafe partial class Split
         var parts = new Tensor[sizes.Length];
         for (int i = 0; i < parts.Length; i++)
         {
-            parts[i] = x.Device.Empty(x.Shape.WithLast(sizes[i]));
+            parts[i] = x.Device.Empty(x.Shape.WithLast(sizes[i]), x.DType);
         }
 
         switch (x.Device)
         {
             case CpuDevice cpu:
                 Forward(cpu, x, parts);
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, x, parts);
                 break;
             default:
                 throw Require.Implementation("Split", x.Device);
@@ -56,5 +60,14 @@ public static unsafe partial class Split
     }
 
     private static void Record(Tape tape, Tensor x, Tensor[] parts)
-        => tape.Record(parts, () => Backward((CpuDevice)x.Device, x.Shape, parts, GradientTarget.Of(x)));
+        => tape.Record(parts, () =>
+        {
+            if (x.Device is CudaDevice gpu)
+            {
+                Backward(gpu, x, parts, CudaTarget.OfActivation(x));
+                return;
+            }
+
+            Backward((CpuDevice)x.Device, x.Shape, parts, GradientTarget.Of(x));
+        });
 }

@@ -39,6 +39,7 @@ public sealed class BufferPool : IDisposable
         DeviceBuffer buffer = free.TryGetValue(capacity, out Stack<DeviceBuffer>? blocks) && blocks.TryPop(out DeviceBuffer? cached) ? cached : Allocate(capacity);
         buffer.IsRented = true;
         buffer.References = 1;
+        buffer.GradientOwners = 0;
         RentedBlocks++;
         RentedBytes += capacity;
         PeakRentedBytes = Math.Max(PeakRentedBytes, RentedBytes);

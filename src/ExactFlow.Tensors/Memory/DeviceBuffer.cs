@@ -20,4 +20,7 @@ public sealed class DeviceBuffer
 
     /// <summary>Tensors (a tensor and its views) that share the block.</summary>
     internal int References { get; set; }
+
+    /// <summary>Tensors that adopted the block as their gradient.</summary>
+    internal int GradientOwners { get; set; }
 }

@@ -17,8 +17,17 @@ internal readonly struct CudaTarget
         this.accumulate = accumulate ? 1 : 0;
     }
 
+    /// <summary>First element on the device, or 0 when no gradient is wanted.</summary>
+    public nint Address => address;
+
     /// <summary>Whether a gradient is wanted.</summary>
     public bool IsWanted => address != 0;
+
+    /// <summary>Whether to add to what is there.</summary>
+    public bool Accumulates => accumulate != 0;
+
+    /// <summary>A result that is written, not added to.</summary>
+    public static CudaTarget Over(Tensor result) => new(result.Address, accumulate: false);
 
     /// <summary>Asks an input for its gradient. Call it once per input and backward pass, since the next call accumulates.</summary>
     public static CudaTarget Of(Tensor? input)
@@ -30,5 +39,20 @@ internal readonly struct CudaTarget
 
         Tensor gradient = input.GradForWrite(out bool accumulate);
         return new CudaTarget(gradient.Address, accumulate);
+    }
+
+    /// <summary>The same for an activation, whose gradient the kernel writes in the number format of the activation.</summary>
+    /// <exception cref="InvalidOperationException">The gradient has another format: the input is a rounded copy of a parameter.</exception>
+    public static CudaTarget OfActivation(Tensor? input)
+    {
+        if (input is not { RequiresGrad: true })
+        {
+            return default;
+        }
+
+        Tensor gradient = input.GradForWrite(out bool accumulate);
+        return gradient.DType == input.DType
+            ? new CudaTarget(gradient.Address, accumulate)
+            : throw new InvalidOperationException($"The gradient of {input} was asked for as {input.DType}, but it is kept as {gradient.DType}: this operator takes activations, not working copies of parameters.");
     }
 }
