@@ -37,7 +37,8 @@ public sealed class ElementwiseCases : IOperatorCases
 
         return
         [
-            Of("one element", new("x", [1])),
+            // Two gradients of one element, each rounded, may almost cancel.
+            Of("one element", new("x", [1])) with { BFloat16GradientTolerance = 3e-2 },
             Of("odd sizes", new("x", [2, 3, 7])),
             Of("63 elements", new("x", [63])),
             Of("several blocks and a rest", new("x", [5, 7, 1003])),
