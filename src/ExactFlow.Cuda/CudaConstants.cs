@@ -24,6 +24,7 @@ public sealed unsafe class CudaConstants
             return address;
         }
 
+        device.RequireNotCapturing($"making the table {key}");
         int[] table = values();
         nuint bytes = (nuint)(Math.Max(table.Length, 1) * sizeof(int));
         device.UseOnThisThread();

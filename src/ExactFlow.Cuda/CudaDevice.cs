@@ -20,7 +20,6 @@ public sealed unsafe class CudaDevice : Device
     private readonly int device;
     private readonly nint context;
     private IMatrixProducts? matrices;
-    private bool isCapturing;
 
     /// <summary>Opens a GPU through a driver.</summary>
     /// <param name="driver">The real driver, or a fake in tests.</param>
@@ -68,6 +67,16 @@ public sealed unsafe class CudaDevice : Device
     /// <summary>Memory of the GPU, in bytes.</summary>
     public long TotalBytes { get; }
 
+    /// <inheritdoc/>
+    public override long? FreeBytes
+    {
+        get
+        {
+            UseOnThisThread();
+            return Driver.MemGetInfo(out nuint free, out _) == CudaResult.Success ? (long)free : null;
+        }
+    }
+
     /// <summary>Multiprocessors.</summary>
     public int MultiprocessorCount { get; }
 
@@ -82,6 +91,9 @@ public sealed unsafe class CudaDevice : Device
 
     /// <summary>Tables that recur from step to step.</summary>
     public CudaConstants Constants { get; }
+
+    /// <summary>Whether queued work is being recorded by <see cref="Capture"/> instead of running.</summary>
+    public bool IsCapturing { get; private set; }
 
     /// <summary>The stream everything is queued on.</summary>
     internal nint Stream { get; }
@@ -147,7 +159,7 @@ public sealed unsafe class CudaDevice : Device
     public void Multiply(in MatrixProduct product)
     {
         UseOnThisThread();
-        matrices ??= isCapturing
+        matrices ??= IsCapturing
             ? throw new InvalidOperationException($"The first matrix product on {Name} cannot be captured, because it takes memory: run the work once before capturing it.")
             : new CublasLtProducts(this);
         matrices.Multiply(product, Stream);
@@ -159,7 +171,7 @@ public sealed unsafe class CudaDevice : Device
         ArgumentNullException.ThrowIfNull(work);
         UseOnThisThread();
         Check(Driver.StreamBeginCapture(Stream), "cuStreamBeginCapture");
-        isCapturing = true;
+        IsCapturing = true;
         try
         {
             work();
@@ -176,7 +188,7 @@ public sealed unsafe class CudaDevice : Device
         }
         finally
         {
-            isCapturing = false;
+            IsCapturing = false;
         }
 
         Check(Driver.StreamEndCapture(Stream, out nint graph), "cuStreamEndCapture");
@@ -186,6 +198,7 @@ public sealed unsafe class CudaDevice : Device
     /// <inheritdoc/>
     protected override nint AllocateNative(long bytes)
     {
+        RequireNotCapturing($"allocating {bytes:N0} bytes");
         UseOnThisThread();
         CudaResult result = Driver.MemAllocAsync(out nint address, checked((nuint)bytes), Stream);
         if (result == CudaResult.OutOfMemory)
@@ -223,6 +236,7 @@ public sealed unsafe class CudaDevice : Device
         }
 
         // The driver has read pageable memory when the call returns; memory it pinned is never passed here.
+        RequireNotCapturing($"copying {source.Length:N0} bytes from host memory");
         UseOnThisThread();
         fixed (byte* bytes = source)
         {
@@ -285,6 +299,15 @@ public sealed unsafe class CudaDevice : Device
 
     /// <summary>Throws unless a call succeeded.</summary>
     internal void Check(CudaResult result, string call, string? subject = null) => Check(Driver, result, call, subject is null ? Name : $"{Name} ({subject})");
+
+    /// <summary>A graph would do it once, when it is captured, or read host memory that is gone at its replay.</summary>
+    internal void RequireNotCapturing(string what)
+    {
+        if (IsCapturing)
+        {
+            throw new InvalidOperationException($"Work that is captured as a graph on {Name} was {what}; do that before the capture.");
+        }
+    }
 
     private static void Check(ICudaDriver driver, CudaResult result, string call, string subject)
     {

@@ -41,6 +41,9 @@ internal static unsafe partial class CudaImports
     [LibraryImport(Library, EntryPoint = "cuDeviceTotalMem_v2")]
     public static partial CudaResult DeviceTotalMem(out nuint bytes, int device);
 
+    [LibraryImport(Library, EntryPoint = "cuMemGetInfo_v2")]
+    public static partial CudaResult MemGetInfo(out nuint free, out nuint total);
+
     [LibraryImport(Library, EntryPoint = "cuDevicePrimaryCtxRetain")]
     public static partial CudaResult PrimaryContextRetain(out nint context, int device);
 

@@ -31,6 +31,9 @@ public unsafe interface ICudaDriver
     /// <summary>cuDeviceTotalMem.</summary>
     CudaResult DeviceTotalMem(out nuint bytes, int device);
 
+    /// <summary>cuMemGetInfo: of the current context's GPU, in bytes.</summary>
+    CudaResult MemGetInfo(out nuint free, out nuint total);
+
     /// <summary>cuDevicePrimaryCtxRetain.</summary>
     CudaResult PrimaryContextRetain(out nint context, int device);
 

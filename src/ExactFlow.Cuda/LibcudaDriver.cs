@@ -45,6 +45,9 @@ public sealed unsafe class LibcudaDriver : ICudaDriver
     public CudaResult DeviceTotalMem(out nuint bytes, int device) => CudaImports.DeviceTotalMem(out bytes, device);
 
     /// <inheritdoc/>
+    public CudaResult MemGetInfo(out nuint free, out nuint total) => CudaImports.MemGetInfo(out free, out total);
+
+    /// <inheritdoc/>
     public CudaResult PrimaryContextRetain(out nint context, int device) => CudaImports.PrimaryContextRetain(out context, device);
 
     /// <inheritdoc/>

@@ -15,21 +15,36 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Builds a model with fresh weights.</summary>
     /// <param name="device">Where it lives.</param>
     /// <param name="config">Its shape.</param>
-    /// <param name="seed">Seed of the initial weights: each parameter has a random stream of its own, named after it.</param>
-    /// <exception cref="InvalidInputException">The configuration cannot be built.</exception>
-    public LanguageModel(Device device, LanguageModelConfig config, ulong seed = 42)
-        : this(device, config, (ulong?)seed)
+    /// <param name="seed">Seed of the initial weights: each parameter has a random stream of its own, named after it. They are the same on every device.</param>
+    /// <param name="precision">
+    /// Number format of activations and of the matrices they are multiplied by: float32, or bfloat16 on a GPU, where every matrix then has a rounded copy
+    /// to compute with beside its float32 value. Vectors, convolution weights, gradients of parameters and recurrent states are float32 always.
+    /// </param>
+    /// <exception cref="InvalidInputException">The configuration cannot be built, or the device does not compute in that precision.</exception>
+    public LanguageModel(Device device, LanguageModelConfig config, ulong seed = 42, DType precision = DType.Float32)
+        : this(device, config, (ulong?)seed, precision)
     {
     }
 
-    private LanguageModel(Device device, LanguageModelConfig config, ulong? seed)
+    private LanguageModel(Device device, LanguageModelConfig config, ulong? seed, DType precision)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(config);
+        RequirePrecision(device, precision);
         Device = device;
         Config = config;
+        Precision = precision;
         network = new Network(config);
-        network.Layout.Allocate(device, seed);
+        try
+        {
+            network.Layout.Allocate(device, seed, precision);
+        }
+        catch
+        {
+            network.Layout.Release();
+            throw;
+        }
+
         Parameters = [.. network.Layout.Parameters.Select(parameter => parameter.Parameter)];
     }
 
@@ -38,6 +53,9 @@ public sealed class LanguageModel : IDisposable
 
     /// <summary>Its shape.</summary>
     public LanguageModelConfig Config { get; }
+
+    /// <summary>Number format of the activations.</summary>
+    public DType Precision { get; }
 
     /// <summary>The parameters, in the order of files, for an optimizer.</summary>
     public IReadOnlyList<Parameter> Parameters { get; }
@@ -48,8 +66,8 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Numbers in all parameters together.</summary>
     public long ParameterCount => network.Layout.Count;
 
-    /// <summary>The output head, float32 [vocabulary, hidden]: the embedding table when tied.</summary>
-    public Tensor Head => network.Head.Value;
+    /// <summary>The output head, [vocabulary, hidden] in the model's precision: the embedding table when tied.</summary>
+    public Tensor Head => network.Head.Working;
 
     /// <summary>Numbers in all parameters of a model, without making one.</summary>
     /// <exception cref="InvalidInputException">The configuration cannot be built.</exception>
@@ -78,7 +96,7 @@ public sealed class LanguageModel : IDisposable
     /// <param name="state">
     /// What was read before, updated in place: one sequence per row of <paramref name="ids"/>, or per document of a packed row. For steps that record no gradients.
     /// </param>
-    /// <returns>Float32 [batch, time, hidden].</returns>
+    /// <returns>[batch, time, hidden] in the model's precision.</returns>
     /// <exception cref="InvalidInputException">Shapes do not fit, or an id is not in the vocabulary.</exception>
     public Tensor Forward(Tensor ids, SequenceOffsets? offsets = null, ModelState? state = null)
     {
@@ -116,7 +134,7 @@ public sealed class LanguageModel : IDisposable
     }
 
     /// <summary>The logits that follow the last token of every sequence.</summary>
-    /// <param name="hidden">Float32 [batch, time, hidden], from <see cref="Forward"/>.</param>
+    /// <param name="hidden">[batch, time, hidden], from <see cref="Forward"/>.</param>
     /// <param name="offsets">Documents of a packed row; each must have a token.</param>
     /// <returns>Float32 [sequences, vocabulary].</returns>
     /// <exception cref="InvalidInputException">A sequence is empty.</exception>
@@ -126,11 +144,11 @@ public sealed class LanguageModel : IDisposable
         int sequences = offsets?.Count ?? hidden.Shape[0];
         if (offsets is null && hidden.Shape[1] == 1)
         {
-            return Linear.Apply(hidden.Reshape([sequences, Config.HiddenSize]), Head);
+            return Logits(hidden.Reshape([sequences, Config.HiddenSize]));
         }
 
         Tensor rows = Rows(hidden);
-        Tensor last = Device.Empty([sequences, Config.HiddenSize]);
+        Tensor last = Device.Empty([sequences, Config.HiddenSize], hidden.DType);
         for (int i = 0; i < sequences; i++)
         {
             int start = offsets?.Start(i) ?? i * hidden.Shape[1];
@@ -143,7 +161,7 @@ public sealed class LanguageModel : IDisposable
             last.Slice(i, 1).CopyFrom(rows.Slice(end - 1, 1));
         }
 
-        return Linear.Apply(last, Head);
+        return Logits(last);
     }
 
     /// <summary>The state before the first token, for decoding; the caller disposes it.</summary>
@@ -151,7 +169,7 @@ public sealed class LanguageModel : IDisposable
     public ModelState CreateState(int sequences = 1)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(sequences, 1);
-        return new ModelState([.. network.Blocks.Select(block => block.Mixer.CreateState(Device, sequences))], sequences);
+        return new ModelState([.. network.Blocks.Select(block => block.Mixer.CreateState(Device, sequences, Precision))], sequences);
     }
 
     /// <inheritdoc/>
@@ -164,7 +182,25 @@ public sealed class LanguageModel : IDisposable
     }
 
     /// <summary>A model whose weights are zeros, to be read from a file next.</summary>
-    internal static LanguageModel WithoutWeights(Device device, LanguageModelConfig config) => new(device, config, (ulong?)null);
+    internal static LanguageModel WithoutWeights(Device device, LanguageModelConfig config, DType precision) => new(device, config, (ulong?)null, precision);
+
+    /// <summary>Makes what operators read agree with the weights, after they were changed from outside.</summary>
+    internal void RefreshWeights()
+    {
+        foreach (Parameter parameter in Parameters)
+        {
+            parameter.RefreshWorkingCopy();
+        }
+    }
+
+    private static void RequirePrecision(Device device, DType precision)
+    {
+        if (precision is not (DType.Float32 or DType.BFloat16) || (precision == DType.BFloat16 && device is CpuDevice))
+        {
+            throw new InvalidInputException(
+                $"A language model on {device.Name} was to compute in {precision}, which {(device is CpuDevice ? "the CPU does" : "it does")} not: use float32{(device is CpuDevice ? ", or bfloat16 with --device cuda" : " or bfloat16")}.");
+        }
+    }
 
     private static void CheckIds(Tensor ids, SequenceOffsets? offsets)
     {
@@ -198,6 +234,9 @@ public sealed class LanguageModel : IDisposable
             ? targets.Reshape([checked((int)targets.Count)])
             : throw new InvalidInputException($"A language model's targets must have the shape of its ids {ids.Shape}, but they have shape {targets.Shape}.");
     }
+
+    /// <summary>Float32 [rows, vocabulary].</summary>
+    private Tensor Logits(Tensor rows) => Elementwise.Convert(Linear.Apply(rows, Head), DType.Float32);
 
     private Tensor Rows(Tensor hidden) => hidden.Reshape([checked((int)hidden.Shape.RowCount()), Config.HiddenSize]);
 }

@@ -56,8 +56,9 @@ public static class ModelFolder
     /// <summary>Reads a model: configuration and weights. The caller disposes it.</summary>
     /// <param name="device">Where it will live.</param>
     /// <param name="folder">The folder.</param>
+    /// <param name="precision">Number format to compute in: float32, or bfloat16 on a GPU.</param>
     /// <exception cref="InvalidInputException">A file is missing or damaged, or the weights are not exactly those of the configuration.</exception>
-    public static LanguageModel Load(Device device, string folder)
+    public static LanguageModel Load(Device device, string folder, DType precision = DType.Float32)
     {
         LanguageModelConfig config = LoadConfig(folder);
         string single = Path.Combine(folder, WeightsFile);
@@ -68,7 +69,7 @@ public static class ModelFolder
             throw new InvalidInputException($"The model folder '{folder}' has neither {WeightsFile} nor {WeightsIndexFile}; put the weights there.");
         }
 
-        LanguageModel model = LanguageModel.WithoutWeights(device, config);
+        LanguageModel model = LanguageModel.WithoutWeights(device, config, precision);
         try
         {
             if (isSingle)

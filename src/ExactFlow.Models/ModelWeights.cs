@@ -11,7 +11,7 @@ namespace ExactFlow.Models;
 /// </summary>
 public static class ModelWeights
 {
-    private const int ChunkLength = 1 << 16;
+    private const int ChunkLength = 1 << 20;
 
     /// <summary>Writes all weights to one file.</summary>
     /// <param name="model">The model.</param>
@@ -115,8 +115,10 @@ public static class ModelWeights
         foreach (ModelParameter parameter in model.Layout.Parameters)
         {
             (SafetensorsFile file, SafetensorsEntry entry) = found[parameter.Name];
-            Read(file, entry, parameter.Value);
+            file.Read(entry, parameter.Value);
         }
+
+        model.RefreshWeights();
     }
 
     private static Dictionary<string, (SafetensorsFile File, SafetensorsEntry Entry)> Collect(IReadOnlyList<SafetensorsFile> files, out List<string> problems)
@@ -137,33 +139,21 @@ public static class ModelWeights
         return found;
     }
 
-    private static void Read(SafetensorsFile file, SafetensorsEntry entry, Tensor value)
-    {
-        if (value.Device is CpuDevice)
-        {
-            file.Read(entry, value.Span<float>());
-            return;
-        }
-
-        var values = new float[value.Count];
-        file.Read(entry, values.AsSpan());
-        value.CopyFrom<float>(values);
-    }
-
     private static void Write(SafetensorsWriter writer, ModelParameter parameter, SafetensorsType format)
     {
-        ReadOnlySpan<float> values = parameter.Value.Device is CpuDevice ? parameter.Value.Span<float>() : parameter.Value.ToHost<float>();
         if (format == SafetensorsType.F32)
         {
-            writer.Write(parameter.Name, values);
+            writer.Write(parameter.Name, parameter.Value);
             return;
         }
 
+        var values = new float[ChunkLength];
         var half = new Half[ChunkLength];
         var brain = new ushort[ChunkLength];
-        for (; !values.IsEmpty; values = values[Math.Min(ChunkLength, values.Length)..])
+        for (long start = 0; start < parameter.Value.Count; start += ChunkLength)
         {
-            int count = Math.Min(ChunkLength, values.Length);
+            int count = (int)Math.Min(ChunkLength, parameter.Value.Count - start);
+            parameter.Value.CopyTo(values.AsSpan(0, count), start);
             for (int i = 0; i < count; i++)
             {
                 half[i] = (Half)values[i];

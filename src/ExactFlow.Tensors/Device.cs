@@ -10,6 +10,7 @@ namespace ExactFlow.Tensors;
 public abstract class Device : IDisposable
 {
     private readonly Step step;
+    private bool isDisposed;
 
     /// <summary>Sets up the pool and the (closed) step.</summary>
     protected Device()
@@ -26,6 +27,9 @@ public abstract class Device : IDisposable
 
     /// <summary>The open step, or null.</summary>
     public Step? CurrentStep => step.IsOpen ? step : null;
+
+    /// <summary>Bytes that the device has free, for messages; null where the system does not say.</summary>
+    public virtual long? FreeBytes => null;
 
     /// <summary>Fills fresh memory with NaN (all bits set) so that reading what was never written shows. For tests; off by default.</summary>
     public bool PoisonFreshMemory { get; set; }
@@ -93,6 +97,12 @@ public abstract class Device : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        if (isDisposed)
+        {
+            return;
+        }
+
+        isDisposed = true;
         if (step.IsOpen)
         {
             step.Dispose();

@@ -236,6 +236,15 @@ public sealed unsafe class Tensor : IDisposable
         Device.Upload(MemoryMarshal.AsBytes(values), Address);
     }
 
+    /// <summary>Copies host values to a range of elements, row-major from element <paramref name="start"/> on: for what is too large for one array.</summary>
+    /// <exception cref="InvalidInputException">The range reaches outside the tensor, or the type differs.</exception>
+    public void CopyFrom<T>(ReadOnlySpan<T> values, long start)
+        where T : unmanaged
+    {
+        RequireRange<T>(start, values.Length);
+        Device.Upload(MemoryMarshal.AsBytes(values), Address + (nint)(start * DType.Size()));
+    }
+
     /// <summary>Copies another tensor of the same device, shape and dtype in.</summary>
     public void CopyFrom(Tensor source)
     {
@@ -270,6 +279,15 @@ public sealed unsafe class Tensor : IDisposable
         }
 
         Device.Download(Address, MemoryMarshal.AsBytes(destination));
+    }
+
+    /// <summary>Copies a range of elements, row-major from element <paramref name="start"/> on, to host memory, waiting for the device.</summary>
+    /// <exception cref="InvalidInputException">The range reaches outside the tensor, or the type differs.</exception>
+    public void CopyTo<T>(Span<T> destination, long start)
+        where T : unmanaged
+    {
+        RequireRange<T>(start, destination.Length);
+        Device.Download(Address + (nint)(start * DType.Size()), MemoryMarshal.AsBytes(destination));
     }
 
     /// <summary>The value of a float32 scalar, waiting for the device.</summary>
@@ -384,6 +402,15 @@ public sealed unsafe class Tensor : IDisposable
         if (Device is not CpuDevice || DTypeExtensions.Of<T>() != DType)
         {
             throw new InvalidOperationException($"{this} was read as {typeof(T).Name} in host memory; use ToHost to copy it, with its own type.");
+        }
+    }
+
+    private void RequireRange<T>(long start, int length)
+        where T : unmanaged
+    {
+        if (start < 0 || start > Count - length || DTypeExtensions.Of<T>() != DType)
+        {
+            throw new InvalidInputException($"Elements [{start}, {start + length}) of a tensor {Shape} of {DType} were copied as {typeof(T).Name}; the range must lie inside it and the type must match.");
         }
     }
 

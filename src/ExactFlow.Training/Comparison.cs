@@ -18,6 +18,7 @@ public sealed class Comparison
     private readonly TextCorpus text;
     private readonly string folder;
     private readonly int threads;
+    private readonly Func<Device> openDevice;
     private readonly double machineFlopsPerSecond;
     private readonly IComparisonObserver observer;
 
@@ -26,10 +27,11 @@ public sealed class Comparison
     /// <param name="text">Training and validation text.</param>
     /// <param name="folder">Where everything is written; made if need be.</param>
     /// <param name="observer">Is told what happens.</param>
-    /// <param name="threads">Threads of each model's device (they never run at the same time), 0 for all.</param>
+    /// <param name="threads">Threads of the CPU, also of each model's device when it is the CPU (they never run at the same time), 0 for all.</param>
     /// <param name="machineFlopsPerSecond">Measured matrix-product rate, or 0.</param>
+    /// <param name="openDevice">Opens a device for each model, or null for the CPU.</param>
     /// <exception cref="InvalidInputException">A rule is unknown or given twice, or there are no rules or seeds.</exception>
-    public Comparison(ComparisonOptions options, TextCorpus text, string folder, IComparisonObserver observer, int threads = 0, double machineFlopsPerSecond = 0)
+    public Comparison(ComparisonOptions options, TextCorpus text, string folder, IComparisonObserver observer, int threads = 0, double machineFlopsPerSecond = 0, Func<Device>? openDevice = null)
     {
         this.options = options ?? throw new ArgumentNullException(nameof(options));
         this.text = text ?? throw new ArgumentNullException(nameof(text));
@@ -37,6 +39,7 @@ public sealed class Comparison
         this.observer = observer ?? throw new ArgumentNullException(nameof(observer));
         this.threads = threads;
         this.machineFlopsPerSecond = machineFlopsPerSecond;
+        this.openDevice = openDevice ?? (() => new CpuDevice(threads));
         foreach (string rule in options.Rules)
         {
             MixerKind.Parse(rule);
@@ -98,7 +101,7 @@ public sealed class Comparison
             foreach (string rule in options.Rules)
             {
                 TrainingOptions recipe = options.Training with { Name = $"{rule}-seed{seed}", Seed = seed, Model = options.Training.Model with { Rule = rule } };
-                var run = new LanguageModelRun(recipe, tokenized, new CpuDevice(threads), FolderOf(rule, seed), observer.Observe(rule, seed), machineFlopsPerSecond);
+                var run = new LanguageModelRun(recipe, tokenized, openDevice(), FolderOf(rule, seed), observer.Observe(rule, seed), machineFlopsPerSecond);
                 runs.Add(run);
                 run.Trainer.Resume("auto");
             }

@@ -23,7 +23,7 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
     {
         this.options = options ?? throw new ArgumentNullException(nameof(options));
         this.text = text ?? throw new ArgumentNullException(nameof(text));
-        Model = new LanguageModel(device, Configure(options, text), (ulong)options.Seed);
+        Model = new LanguageModel(device, Configure(options, text), (ulong)options.Seed, ModelPrecision.On(device, options.Model.Precision));
         evaluator = new Evaluator(Model, text.TokenBytes);
         tokenizerJson = text.TokenizerJson;
         prompt = [text.EndOfText, .. text.Tokenizer.Encode(options.Evaluation.Prompt, recogniseSpecialTokens: false)];

@@ -82,9 +82,10 @@ public sealed partial class Trainer
 
     private void RequireSameRun(string folder, TrainingState state)
     {
-        JsonObject now = ToJson(options);
+        // A setting that is newer than the checkpoint had its default then.
+        JsonObject then = ToJson(OptionsJson.Read<TrainingOptions>(state.Options.ToJsonString(), $"the recipe of the checkpoint '{folder}'", []));
         List<string> changes = [];
-        Compare(state.Options, now, string.Empty, changes);
+        Compare(then, ToJson(options), string.Empty, changes);
         if (changes.Count > 0)
         {
             throw new InvalidInputException(

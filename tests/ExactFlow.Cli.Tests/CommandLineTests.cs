@@ -42,7 +42,7 @@ public sealed class CommandLineTests
     [InlineData("--threads", "-1", "a whole number from 0 to 1024, but it is '-1'")]
     [InlineData("--threads", "two", "a whole number from 0 to 1024, but it is 'two'")]
     [InlineData("--form", "chunkwize", "one of recurrent, chunkwise, reference, but it is 'chunkwize' (did you mean chunkwise?)")]
-    [InlineData("--precision", "bf16", "one of float32, float64, but it is 'bf16'")]
+    [InlineData("--precision", "bf16", "one of float32, float64, bfloat16, but it is 'bf16'")]
     [InlineData("--chunk", "0", "a whole number from 1 to 256, but it is '0'")]
     [InlineData("--chunk", "99999999999", "a whole number from 1 to 256")]
     public void A_bad_value_is_refused_with_what_is_allowed(string option, string value, string expected) =>

@@ -240,8 +240,9 @@ public sealed unsafe class EmulationTests
 
     private static string Refused(CudaDevice device, Action work)
     {
-        var exception = Assert.Throws<CudaException>(() => device.Capture(work));
-        Assert.Equal(CudaResult.StreamCaptureUnsupported, exception.Result);
+        // The device refuses what a driver would capture and a replay would then do to memory that is gone; the driver refuses the rest.
+        Exception exception = Assert.ThrowsAny<Exception>(() => device.Capture(work));
+        Assert.True(exception is InvalidOperationException or CudaException { Result: CudaResult.StreamCaptureUnsupported }, exception.ToString());
         return exception.Message;
     }
 

@@ -117,6 +117,19 @@ public sealed unsafe class RecordingCudaDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
+    public CudaResult MemGetInfo(out nuint free, out nuint total)
+    {
+        nuint used = 0;
+        foreach (nuint size in memory.Values)
+        {
+            used += size;
+        }
+
+        (free, total) = (TotalBytes - used, TotalBytes);
+        return Record("cuMemGetInfo") ?? (currentContext == context ? CudaResult.Success : CudaResult.InvalidContext);
+    }
+
+    /// <inheritdoc/>
     public CudaResult PrimaryContextRetain(out nint context, int device)
     {
         context = 0;

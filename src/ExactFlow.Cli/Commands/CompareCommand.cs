@@ -5,8 +5,8 @@ using ExactFlow.Cli.Display;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Models;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Training;
+using ExactFlow.Training.Benchmarks;
 using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 using ExactFlow.Training.Report;
@@ -80,9 +80,11 @@ internal static class CompareCommand
         using (TrainingDisplay display = TrainingDisplay.Create(wantsJson))
         {
             double rate;
-            using (CpuDevice device = common.Open(parsed))
+            string? gpu;
+            using (Device device = common.Open(parsed))
             {
-                rate = 1e9 * MachineCeilings.Measure(device.Workers).MatrixProductGigaflops;
+                rate = DeviceCeiling.MatrixProductFlops(device, ModelPrecision.On(device, options.Training.Model.Precision));
+                gpu = CommonOptions.Describe(device);
             }
 
             observer = new ComparisonDisplay(display, options.Seeds.Length > 1);
@@ -90,14 +92,14 @@ internal static class CompareCommand
             DataOptions data = options.Training.Data;
             TextCorpus text = TextSource.Load(data.Text, data.ValidationText, data.ValidationFraction);
             display.Say(text.ToString());
-            result = new Comparison(options, text, folder, observer, parsed.GetRequiredValue(common.Threads), rate).Run(cancellation);
+            result = new Comparison(options, text, folder, observer, parsed.GetRequiredValue(common.Threads), rate, () => common.Open(parsed)).Run(cancellation);
             if (result is null)
             {
                 display.Say("stopped, each run with a checkpoint; the same command continues");
                 return ExitCode.Interrupted;
             }
 
-            report = RunReport.Write(folder, options, result, text.ToString(), CommandText.Of(parsed));
+            report = RunReport.Write(folder, options, result, text.ToString(), CommandText.Of(parsed), gpu);
         }
 
         if (wantsJson)

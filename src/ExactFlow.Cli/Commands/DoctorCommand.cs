@@ -27,7 +27,7 @@ internal static class DoctorCommand
         CommonOptions common = CommonOptions.AddTo(command);
         command.SetAction(parsed =>
         {
-            using CpuDevice device = common.Open(parsed);
+            using var device = new CpuDevice(parsed.GetRequiredValue(common.Threads));
             Diagnosis diagnosis = Examine(device);
             if (common.WantsJson(parsed))
             {

@@ -19,6 +19,7 @@ internal static class EvalCommand
         var text = new Option<string[]>("--text") { Description = "text to predict: files or folders", HelpName = "FILE|DIR", AllowMultipleArgumentsPerToken = true, Required = true };
         Option<int?> window = Settings.OptionalWhole("--window", "tokens of context at most: windows overlap by half and the second half of each is predicted; default: the length the model was trained on", 2, 1 << 24);
         var carry = new Option<bool>("--carry") { Description = "read the text once and carry the state all through it, beyond the length the model was trained on (not for softmax attention)" };
+        Option<string> precision = Settings.Precision();
         var command = new CliCommand("eval", "Measures how well a model predicts a text: perplexity, and bits per byte, which compare between all models and with compressors.")
         {
             Examples =
@@ -32,14 +33,15 @@ internal static class EvalCommand
         command.Options.Add(text);
         command.Options.Add(window);
         command.Options.Add(carry);
+        command.Options.Add(precision);
         CommonOptions common = CommonOptions.AddTo(command);
         command.SetAction(parsed =>
         {
-            using CpuDevice device = common.Open(parsed);
+            using Device device = common.Open(parsed);
             ReadOnlyMemory<byte> bytes = TextSource.Read(parsed.GetRequiredValue(text));
-            using TrainedModel trained = TrainedModel.Load(device, parsed.GetRequiredValue(model));
+            using TrainedModel trained = TrainedModel.Load(device, parsed.GetRequiredValue(model), parsed.GetRequiredValue(precision));
             long start = Stopwatch.GetTimestamp();
-            int[] ids = trained.Tokenizer.EncodeLong(bytes, device.Workers.WorkerCount, recogniseSpecialTokens: false);
+            int[] ids = trained.Tokenizer.EncodeLong(bytes, parsed.GetRequiredValue(common.Threads), recogniseSpecialTokens: false);
             TextScore score = new Evaluator(trained.Model, TokenizedText.CountBytes(trained.Tokenizer))
                 .Score(ids, trained.ContextToken, parsed.GetValue(window) ?? trained.Model.Config.MaxPositions, parsed.GetValue(carry));
             double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;

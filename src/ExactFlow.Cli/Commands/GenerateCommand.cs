@@ -24,6 +24,7 @@ internal static class GenerateCommand
         Option<double> minP = Settings.Number("--min-p", "draw among tokens at least this fraction as likely as the likeliest", 0, 0, 1);
         Option<double> penalty = Settings.Number("--repetition-penalty", "makes tokens seen before less likely; 1 = off", 1, 1e-3, 1e3);
         Option<ulong> seed = Settings.Seed("same seed, same text");
+        Option<string> precision = Settings.Precision();
         var command = new CliCommand("generate", "Continues a text. Memory does not grow with the length, except for softmax attention.")
         {
             Examples =
@@ -33,7 +34,7 @@ internal static class GenerateCommand
                 ("exactflow generate --model runs/first", "type lines, each is continued, and the model remembers all before"),
             ],
         };
-        foreach (Option option in (Option[])[model, prompt, tokens, temperature, topK, topP, minP, penalty, seed])
+        foreach (Option option in (Option[])[model, prompt, tokens, temperature, topK, topP, minP, penalty, seed, precision])
         {
             command.Options.Add(option);
         }
@@ -41,8 +42,8 @@ internal static class GenerateCommand
         CommonOptions common = CommonOptions.AddTo(command);
         command.SetAction(parsed =>
         {
-            using CpuDevice device = common.Open(parsed);
-            using TrainedModel trained = TrainedModel.Load(device, parsed.GetRequiredValue(model));
+            using Device device = common.Open(parsed);
+            using TrainedModel trained = TrainedModel.Load(device, parsed.GetRequiredValue(model), parsed.GetRequiredValue(precision));
             GenerationOptions options = ModelFolder.LoadGeneration(trained.Folder) with
             {
                 MaxTokens = parsed.GetRequiredValue(tokens),

@@ -4,8 +4,8 @@ using ExactFlow.Cli.Display;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Models;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.MatrixProduct;
 using ExactFlow.Training;
+using ExactFlow.Training.Benchmarks;
 using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 using ExactFlow.Training.Report;
@@ -45,7 +45,7 @@ internal static class TrainCommand
         CommonOptions common = CommonOptions.AddTo(command);
         command.SetAction(parsed =>
         {
-            using CpuDevice device = common.Open(parsed);
+            using Device device = common.Open(parsed);
             List<string> shortForms = [];
             if (parsed.GetResult(rule) is { Implicit: false })
             {
@@ -58,13 +58,14 @@ internal static class TrainCommand
             }
 
             TrainingOptions options = recipe.Apply(parsed, recipe.Load<TrainingOptions>(parsed, shortForms));
-            return Run(device, options, recipe.FolderOf(parsed, options.Name), parsed.GetRequiredValue(resume), parsed, common.WantsJson(parsed), interruption.StopCleanly());
+            return Run(device, options, recipe.FolderOf(parsed, options.Name), parsed.GetRequiredValue(resume), parsed, parsed.GetRequiredValue(common.Threads), common.WantsJson(parsed), interruption.StopCleanly());
         });
         return command;
     }
 
-    private static int Run(CpuDevice device, TrainingOptions options, string folder, string resume, ParseResult parsed, bool wantsJson, CancellationToken cancellation)
+    private static int Run(Device device, TrainingOptions options, string folder, string resume, ParseResult parsed, int threads, bool wantsJson, CancellationToken cancellation)
     {
+        DType precision = ModelPrecision.On(device, options.Model.Precision);
         SeedResult result;
         int steps;
         using (TrainingDisplay display = TrainingDisplay.Create(wantsJson))
@@ -72,13 +73,13 @@ internal static class TrainCommand
             display.Say("reading the text");
             TextCorpus text = TextSource.Load(options.Data.Text, options.Data.ValidationText, options.Data.ValidationFraction);
             Directory.CreateDirectory(folder);
-            TokenizedText tokenized = TokenizedText.Prepare(options.Data, text, Path.Combine(folder, "tokenizer.json"), options.Seed, device.Workers.WorkerCount);
+            TokenizedText tokenized = TokenizedText.Prepare(options.Data, text, Path.Combine(folder, "tokenizer.json"), options.Seed, threads);
             display.Say(string.Create(CultureInfo.InvariantCulture, $"{text.ToString()}: {tokenized.Training.TokenCount:#,0} tokens to learn, {tokenized.ValidationIds.Length:#,0} held out"));
-            double rate = 1e9 * MachineCeilings.Measure(device.Workers).MatrixProductGigaflops;
+            double rate = DeviceCeiling.MatrixProductFlops(device, precision);
             using var run = new LanguageModelRun(options, tokenized, device, folder, display.Observe(options.Model.Rule), rate);
             Begin(run, resume);
             bool isFinished = run.Trainer.Run(cancellation);
-            RunReport.Write(folder, options, text.ToString(), CommandText.Of(parsed));
+            RunReport.Write(folder, options, text.ToString(), CommandText.Of(parsed), CommonOptions.Describe(device));
             if (!isFinished)
             {
                 display.Say($"stopped after step {run.Trainer.StepsDone} with a checkpoint; continue with --resume auto");

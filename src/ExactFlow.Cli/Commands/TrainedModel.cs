@@ -30,12 +30,13 @@ internal sealed class TrainedModel : IDisposable
     /// <summary>Loads a model.</summary>
     /// <param name="device">Where it will live.</param>
     /// <param name="path">The folder, as given to <c>--model</c>.</param>
-    /// <exception cref="InvalidInputException">There is no model, or it is damaged.</exception>
-    public static TrainedModel Load(Device device, string path)
+    /// <param name="precision">Number format to compute in, as given to <c>--precision</c>.</param>
+    /// <exception cref="InvalidInputException">There is no model, it is damaged, or the device does not compute in that precision.</exception>
+    public static TrainedModel Load(Device device, string path, string precision)
     {
         string folder = Locate(path);
         BytePairTokenizer tokenizer = BytePairTokenizer.Load(Path.Combine(folder, ModelFolder.TokenizerFile));
-        LanguageModel model = ModelFolder.Load(device, folder);
+        LanguageModel model = ModelFolder.Load(device, folder, ModelPrecision.On(device, precision));
         if (tokenizer.VocabularySize > model.Config.VocabularySize)
         {
             model.Dispose();

@@ -24,6 +24,7 @@ internal sealed class RecipeOptions
     };
 
     private readonly Option<int?> steps = Settings.OptionalWhole("--steps", "optimizer steps", 1);
+    private readonly Option<string> precision = Settings.Precision();
     private readonly Option<string?> name = Settings.Optional("--name", "name of the run and of its folder", "NAME");
     private readonly Option<string> runs = new("--runs") { Description = "folder that holds the runs", HelpName = "DIR", DefaultValueFactory = _ => "runs" };
 
@@ -35,7 +36,7 @@ internal sealed class RecipeOptions
     public static RecipeOptions AddTo(Command command)
     {
         var options = new RecipeOptions();
-        foreach (Option option in (Option[])[options.text, options.steps, options.name, options.config, options.set, options.runs])
+        foreach (Option option in (Option[])[options.text, options.steps, options.precision, options.name, options.config, options.set, options.runs])
         {
             command.Options.Add(option);
         }
@@ -53,13 +54,14 @@ internal sealed class RecipeOptions
         return OptionsJson.Load<T>(parsed.GetValue(config), named.Concat(shortForms).Concat(parsed.GetValue(set)!));
     }
 
-    /// <summary>A training recipe with <c>--text</c> and <c>--steps</c> applied.</summary>
+    /// <summary>A training recipe with <c>--text</c>, <c>--steps</c> and <c>--precision</c> applied.</summary>
     public TrainingOptions Apply(ParseResult parsed, TrainingOptions options)
     {
         string[] paths = parsed.GetValue(text)!;
         return options with
         {
             Steps = parsed.GetValue(steps) ?? options.Steps,
+            Model = parsed.GetResult(precision) is { Implicit: false } ? options.Model with { Precision = parsed.GetRequiredValue(precision) } : options.Model,
             Data = paths.Length == 0 ? options.Data : options.Data with { Text = paths },
         };
     }

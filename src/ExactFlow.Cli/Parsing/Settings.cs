@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using ExactFlow.Models;
 
 namespace ExactFlow.Cli.Parsing;
 
@@ -78,6 +79,9 @@ internal static class Settings
             return text;
         },
     };
+
+    /// <summary><c>--precision</c> of commands that run a model.</summary>
+    public static Option<string> Precision() => Choice("--precision", "number format of activations: auto = bfloat16 on GPUs, float32 on the CPU", ModelPrecision.Auto, ModelPrecision.Names);
 
     /// <summary>Names separated by commas, each one of the allowed, none twice.</summary>
     public static Option<string[]> Names(string name, string description, string[] defaultValue, IReadOnlyList<string> allowed) => new(name)

@@ -7,12 +7,12 @@ public sealed class AttentionCache : MixerState
 {
     private readonly Sequence[] sequences;
 
-    internal AttentionCache(Device device, int sequenceCount, int heads, int keyDim, int valueDim)
+    internal AttentionCache(Device device, int sequenceCount, int heads, int keyDim, int valueDim, DType precision)
     {
         sequences = new Sequence[sequenceCount];
         for (int i = 0; i < sequenceCount; i++)
         {
-            sequences[i] = new Sequence(device, heads, keyDim, valueDim);
+            sequences[i] = new Sequence(device, heads, keyDim, valueDim, precision);
         }
     }
 
@@ -57,24 +57,24 @@ public sealed class AttentionCache : MixerState
     {
         private const int BlockLength = 256;
 
-        internal Sequence(Device device, int heads, int keyDim, int valueDim)
+        internal Sequence(Device device, int heads, int keyDim, int valueDim, DType precision)
         {
-            Keys = device.Persistent([1, BlockLength, heads, keyDim]);
-            Values = device.Persistent([1, BlockLength, heads, valueDim]);
+            Keys = device.Persistent([1, BlockLength, heads, keyDim], precision);
+            Values = device.Persistent([1, BlockLength, heads, valueDim], precision);
         }
 
-        /// <summary>Rotated keys: float32 [1, capacity, heads, dim].</summary>
+        /// <summary>Rotated keys: [1, capacity, heads, dim].</summary>
         public Tensor Keys { get; private set; }
 
-        /// <summary>Values: float32 [1, capacity, heads, dim].</summary>
+        /// <summary>Values: [1, capacity, heads, dim].</summary>
         public Tensor Values { get; private set; }
 
         /// <summary>Tokens held.</summary>
         public int Length { get; private set; }
 
         /// <summary>Adds tokens.</summary>
-        /// <param name="keys">Rotated: float32 [1, time, heads, dim].</param>
-        /// <param name="values">Float32 [1, time, heads, dim].</param>
+        /// <param name="keys">Rotated: [1, time, heads, dim].</param>
+        /// <param name="values">[1, time, heads, dim].</param>
         public void Append(Tensor keys, Tensor values)
         {
             ArgumentNullException.ThrowIfNull(keys);
@@ -110,7 +110,7 @@ public sealed class AttentionCache : MixerState
 
         private Tensor Grow(Tensor old, int capacity)
         {
-            Tensor grown = old.Device.Persistent([1, capacity, old.Shape[2], old.Shape[3]]);
+            Tensor grown = old.Device.Persistent([1, capacity, old.Shape[2], old.Shape[3]], old.DType);
             if (Length > 0)
             {
                 using Tensor held = Rows(old);

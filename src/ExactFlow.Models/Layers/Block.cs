@@ -27,7 +27,7 @@ public sealed class Block
     /// <summary>What mixes tokens here.</summary>
     public Mixer Mixer { get; }
 
-    /// <summary>Float32 [batch, time, hidden] to the same; see <see cref="Mixer.Forward"/>.</summary>
+    /// <summary>[batch, time, hidden] to the same; see <see cref="Mixer.Forward"/>.</summary>
     public Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
     {
         x = Elementwise.Add(x, Mixer.Forward(RmsNorm.Apply(x, mixerNorm.Value, epsilon), offsets, state));

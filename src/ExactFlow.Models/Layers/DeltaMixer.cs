@@ -52,11 +52,11 @@ public sealed class DeltaMixer : Mixer
 
         Tensor v = value.Forward(x, offsets, carried?.Convolutions[2]);
         Tensor o = Recurrence.Apply(rule, q, k, v, StepSize(x), decay?.Forward(x), null, offsets, carried);
-        return Linear.Apply(Normalize(o, x).Reshape([x.Shape[0], x.Shape[1], config.Heads * config.ValueDim]), output.Value);
+        return Linear.Apply(Normalize(o, x).Reshape([x.Shape[0], x.Shape[1], config.Heads * config.ValueDim]), output.Working);
     }
 
     /// <inheritdoc/>
-    public override MixerState CreateState(Device device, int sequences) => new RecurrentState(
+    public override MixerState CreateState(Device device, int sequences, DType precision) => new RecurrentState(
         device, sequences, config.Heads, config.KeyDim, config.ValueDim, config.ConvolutionWidth, query.Width, key.Width, value.Width);
 
     /// <inheritdoc/>
@@ -69,16 +69,19 @@ public sealed class DeltaMixer : Mixer
             return null;
         }
 
-        Tensor beta = Elementwise.Sigmoid(Linear.Apply(x, stepSize.Value));
+        Tensor beta = Elementwise.Sigmoid(PerToken(x, stepSize));
         return config.DoubleStepSize ? Elementwise.Scale(beta, 2) : beta;
     }
+
+    /// <summary>A scalar per token and head, in float32 whatever the activations are: step sizes and decays act over whole sequences.</summary>
+    private static Tensor PerToken(Tensor x, ModelParameter projection) => Elementwise.Convert(Linear.Apply(x, projection.Working), DType.Float32);
 
     private Tensor Normalize(Tensor o, Tensor x)
     {
         float epsilon = (float)config.NormEpsilon;
         return gate is null
             ? RmsNorm.Apply(o, norm.Value, epsilon)
-            : GatedRmsNorm.Apply(o, Linear.Apply(x, gate.Value).Reshape(o.Shape), norm.Value, GatePlacement.AfterNorm, epsilon);
+            : GatedRmsNorm.Apply(o, Linear.Apply(x, gate.Working).Reshape(o.Shape), norm.Value, GatePlacement.AfterNorm, epsilon);
     }
 
     /// <summary>One of q, k, v: projection, short convolution, SiLU, heads.</summary>
@@ -100,7 +103,7 @@ public sealed class DeltaMixer : Mixer
         public int Width => heads * dim;
 
         public Tensor Forward(Tensor x, SequenceOffsets? offsets, Tensor? state)
-            => ShortConvolution.Apply(Linear.Apply(x, projection.Value), convolution.Value, state: state, offsets: offsets).Reshape([x.Shape[0], x.Shape[1], heads, dim]);
+            => ShortConvolution.Apply(Linear.Apply(x, projection.Working), convolution.Value, state: state, offsets: offsets).Reshape([x.Shape[0], x.Shape[1], heads, dim]);
     }
 
     /// <summary>The learned decay of the gated rules.</summary>
@@ -110,6 +113,6 @@ public sealed class DeltaMixer : Mixer
         private readonly ModelParameter rate = layout.Add(prefix + "A_log", [config.Heads], Initializers.GateRate, weightDecay: false);
         private readonly ModelParameter bias = layout.Add(prefix + "dt_bias", [config.Heads], Initializers.TimeStepBias, weightDecay: false);
 
-        public Tensor Forward(Tensor x) => LogDecay.Apply(Linear.Apply(x, projection.Value), rate.Value, bias.Value);
+        public Tensor Forward(Tensor x) => LogDecay.Apply(PerToken(x, projection), rate.Value, bias.Value);
     }
 }

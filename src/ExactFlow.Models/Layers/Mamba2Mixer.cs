@@ -50,21 +50,23 @@ public sealed class Mamba2Mixer : Mixer
         var carried = (RecurrentState?)state;
         int batch = x.Shape[0];
         int time = x.Shape[1];
-        Tensor[] parts = Split.Apply(Linear.Apply(x, input.Value), [Inner, Mixed, config.Heads]);
+        Tensor[] parts = Split.Apply(Linear.Apply(x, input.Working), [Inner, Mixed, config.Heads]);
         Tensor mixed = ShortConvolution.Apply(parts[1], convolution.Value, convolutionBias.Value, state: carried?.Convolutions[0], offsets: offsets);
         Tensor[] operands = Split.Apply(mixed, [Inner, Groups, Groups]);
         Tensor v = operands[0].Reshape([batch, time, config.Heads, config.ValueDim]);
         Tensor k = operands[1].Reshape([batch, time, config.KeyHeads, config.KeyDim]);
         Tensor q = operands[2].Reshape([batch, time, config.KeyHeads, config.KeyDim]);
-        Tensor step = Elementwise.Softplus(Elementwise.AddRow(parts[2], timeStepBias.Value));
-        Tensor logDecay = LogDecay.Apply(parts[2], rate.Value, timeStepBias.Value);
+        // Time steps and decays act over whole sequences: float32, whatever the activations are.
+        Tensor timeStep = Elementwise.Convert(parts[2], DType.Float32);
+        Tensor step = Elementwise.Softplus(Elementwise.AddRow(timeStep, timeStepBias.Value));
+        Tensor logDecay = LogDecay.Apply(timeStep, rate.Value, timeStepBias.Value);
         Tensor y = HeadSkip.Apply(Recurrence.Apply(config.Mixer.Rule!, q, k, v, step, logDecay, 1, offsets, carried), v, skip.Value);
         Tensor gated = GatedRmsNorm.Apply(y.Reshape([batch, time, Inner]), parts[0], norm.Value, GatePlacement.BeforeNorm, (float)config.NormEpsilon);
-        return Linear.Apply(gated, output.Value);
+        return Linear.Apply(gated, output.Working);
     }
 
     /// <inheritdoc/>
-    public override MixerState CreateState(Device device, int sequences)
+    public override MixerState CreateState(Device device, int sequences, DType precision)
         => new RecurrentState(device, sequences, config.Heads, config.KeyDim, config.ValueDim, config.ConvolutionWidth, Mixed);
 
     /// <inheritdoc/>

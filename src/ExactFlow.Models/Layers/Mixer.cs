@@ -22,16 +22,17 @@ public abstract class Mixer
     }
 
     /// <summary>Mixes tokens.</summary>
-    /// <param name="x">Float32 [batch, time, hidden], normalised.</param>
+    /// <param name="x">[batch, time, hidden], normalised.</param>
     /// <param name="offsets">Documents of a packed row (batch 1); none sees another.</param>
     /// <param name="state">What the tokens before <paramref name="x"/> left, updated in place: a sequence per row, or per document of a packed row. Null to start from nothing.</param>
-    /// <returns>Float32 [batch, time, hidden].</returns>
+    /// <returns>[batch, time, hidden].</returns>
     public abstract Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state);
 
     /// <summary>The state before the first token, for decoding; the caller disposes it.</summary>
     /// <param name="device">Where it lives.</param>
     /// <param name="sequences">Sequences decoded together.</param>
-    public abstract MixerState CreateState(Device device, int sequences);
+    /// <param name="precision">Number format of the model's activations.</param>
+    public abstract MixerState CreateState(Device device, int sequences, DType precision);
 
     /// <summary>Floating-point operations per token of mixing itself, without the projections, when <paramref name="length"/> tokens are processed forward.</summary>
     public abstract double FlopsPerToken(int length);

@@ -11,13 +11,14 @@ public sealed class ModelParameter
 {
     private Parameter? parameter;
 
-    internal ModelParameter(string name, Shape shape, Initializer initializer, bool weightDecay, Shape fileShape)
+    internal ModelParameter(string name, Shape shape, Initializer initializer, bool weightDecay, Shape fileShape, bool isMatrix)
     {
         Name = name;
         Shape = shape;
         Initializer = initializer;
         WeightDecay = weightDecay;
         FileShape = fileShape;
+        IsMatrix = isMatrix;
     }
 
     /// <summary>Name in files, such as <c>model.layers.0.attn.q_proj.weight</c>.</summary>
@@ -35,13 +36,33 @@ public sealed class ModelParameter
     /// <summary>Whether weight decay applies: matrices yes; norms, biases and decay rates no.</summary>
     public bool WeightDecay { get; }
 
+    /// <summary>Whether it multiplies activations or is looked up: such parameters have a working copy in bfloat16 where the model computes in it.</summary>
+    public bool IsMatrix { get; }
+
     /// <summary>The parameter for the optimizer.</summary>
     /// <exception cref="InvalidOperationException">The model was described only, not allocated.</exception>
     public Parameter Parameter => parameter ?? throw new InvalidOperationException($"Parameter {Name} has no memory: the model was described, not built on a device.");
 
-    /// <summary>The value.</summary>
+    /// <summary>The value, float32.</summary>
     public Tensor Value => Parameter.Value;
 
-    internal void Allocate(Device device)
-        => parameter = new Parameter(Name, device.Persistent(Shape), WeightDecay);
+    /// <summary>What operators multiply by: the working copy in the number format of the activations, or the value itself.</summary>
+    public Tensor Working => Parameter.Working;
+
+    internal void Allocate(Device device) => parameter = new Parameter(Name, device.Persistent(Shape), WeightDecay);
+
+    internal void Release()
+    {
+        parameter?.Dispose();
+        parameter = null;
+    }
+
+    /// <summary>Makes what operators read agree with the value, at the model's precision.</summary>
+    internal void Refresh(DType precision)
+    {
+        if (IsMatrix && precision != DType.Float32)
+        {
+            Parameter.AddWorkingCopy();
+        }
+    }
 }

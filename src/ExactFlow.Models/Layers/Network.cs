@@ -42,7 +42,7 @@ internal sealed class Network
 
     public Tensor Forward(Tensor ids, SequenceOffsets? offsets, ModelState? state)
     {
-        Tensor x = Embedding.Apply(ids, embeddings.Value);
+        Tensor x = Embedding.Apply(ids, embeddings.Working);
         for (int i = 0; i < blocks.Length; i++)
         {
             x = blocks[i].Forward(x, offsets, state?.Layers[i]);

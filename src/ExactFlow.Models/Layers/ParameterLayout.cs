@@ -10,6 +10,9 @@ namespace ExactFlow.Models.Layers;
 /// </summary>
 public sealed class ParameterLayout
 {
+    /// <summary>Numbers that are drawn in host memory at a time for a device that has its own.</summary>
+    private const int HostPiece = 1 << 24;
+
     private readonly List<ModelParameter> parameters = [];
 
     /// <summary>The parameters, in order.</summary>
@@ -18,61 +21,80 @@ public sealed class ParameterLayout
     /// <summary>Numbers in all parameters together.</summary>
     public long Count { get; private set; }
 
-    /// <summary>Declares a parameter.</summary>
-    public ModelParameter Add(string name, Shape shape, Initializer initializer, bool weightDecay = true) => Add(name, shape, initializer, weightDecay, shape);
+    /// <summary>Declares a parameter: a matrix that multiplies activations or is looked up, or a vector.</summary>
+    public ModelParameter Add(string name, Shape shape, Initializer initializer, bool weightDecay = true) => Add(name, shape, initializer, weightDecay, shape, shape.Rank == 2);
 
     /// <summary>Declares the weight of a depthwise convolution, [channels, width] here and [channels, 1, width] in files.</summary>
     public ModelParameter AddConvolution(string name, int channels, int width, Initializer initializer)
-        => Add(name, [channels, width], initializer, true, [channels, 1, width]);
+        => Add(name, [channels, width], initializer, true, [channels, 1, width], isMatrix: false);
 
     /// <summary>Declares the weight of a norm: ones, not decayed.</summary>
-    public ModelParameter AddNorm(string name, int width) => Add(name, [width], Initializers.Ones, false);
+    public ModelParameter AddNorm(string name, int width) => Add(name, [width], Initializers.Ones, weightDecay: false);
 
     /// <summary>Gives every parameter memory and, with a seed, its initial value.</summary>
     /// <param name="device">Where they live.</param>
     /// <param name="seed">Seed of the initial values; null leaves zeros, for weights that are read from a file next.</param>
-    internal void Allocate(Device device, ulong? seed)
+    /// <param name="precision">Number format that matrices are computed with; bfloat16 adds working copies.</param>
+    internal void Allocate(Device device, ulong? seed, DType precision)
     {
         foreach (ModelParameter parameter in parameters)
         {
             parameter.Allocate(device);
-            if (seed is { } value)
-            {
-                Initialize(device, parameter, value);
-            }
+        }
+
+        if (seed is { } value)
+        {
+            Initialize(device, value);
+        }
+
+        foreach (ModelParameter parameter in parameters)
+        {
+            parameter.Refresh(precision);
         }
     }
 
-    private static unsafe void Initialize(Device device, ModelParameter parameter, ulong seed)
+    /// <summary>Gives the memory back of the parameters that have some.</summary>
+    internal void Release()
     {
-        var fill = new Fill { Random = new Philox(seed, Philox.StreamOf(WithoutRoot(parameter.Name))), Initializer = parameter.Initializer, Count = parameter.Shape.Count };
-        int blocks = checked((int)((fill.Count + Fill.BlockLength - 1) / Fill.BlockLength));
-        if (device is CpuDevice cpu)
+        foreach (ModelParameter parameter in parameters)
         {
-            fill.Destination = parameter.Value.Floats;
-            cpu.Workers.For(blocks, fill);
-            return;
+            parameter.Release();
         }
+    }
 
-        var values = new float[fill.Count];
-        fixed (float* destination = values)
+    /// <summary>Draws all values: on the CPU in place, for other devices in host memory, a piece at a time. The values are the same.</summary>
+    private unsafe void Initialize(Device device, ulong seed)
+    {
+        using WorkerPool? ownWorkers = device is CpuDevice ? null : new WorkerPool(Environment.ProcessorCount);
+        float[] piece = device is CpuDevice ? [] : new float[Math.Min(HostPiece, parameters.Max(parameter => parameter.Shape.Count))];
+        foreach (ModelParameter parameter in parameters)
         {
-            fill.Destination = destination;
-            for (int block = 0; block < blocks; block++)
+            var fill = new Fill { Random = new Philox(seed, Philox.StreamOf(WithoutRoot(parameter.Name))), Initializer = parameter.Initializer };
+            if (device is CpuDevice cpu)
             {
-                fill.Run(block, 0);
+                fill.Run(cpu.Workers, parameter.Value.Floats, 0, parameter.Shape.Count);
+                continue;
+            }
+
+            for (long start = 0; start < parameter.Shape.Count; start += piece.Length)
+            {
+                int count = (int)Math.Min(piece.Length, parameter.Shape.Count - start);
+                fixed (float* destination = piece)
+                {
+                    fill.Run(ownWorkers!, destination, start, count);
+                }
+
+                parameter.Value.CopyFrom<float>(piece.AsSpan(0, count), start);
             }
         }
-
-        parameter.Value.CopyFrom<float>(values);
     }
 
     private static string WithoutRoot(string name)
         => name.StartsWith("model.", StringComparison.Ordinal) || name.StartsWith("backbone.", StringComparison.Ordinal) ? name[(name.IndexOf('.', StringComparison.Ordinal) + 1)..] : name;
 
-    private ModelParameter Add(string name, Shape shape, Initializer initializer, bool weightDecay, Shape fileShape)
+    private ModelParameter Add(string name, Shape shape, Initializer initializer, bool weightDecay, Shape fileShape, bool isMatrix)
     {
-        var parameter = new ModelParameter(name, shape, initializer, weightDecay, fileShape);
+        var parameter = new ModelParameter(name, shape, initializer, weightDecay, fileShape, isMatrix);
         parameters.Add(parameter);
         Count += shape.Count;
         return parameter;
@@ -80,20 +102,30 @@ public sealed class ParameterLayout
 
     private unsafe struct Fill : IParallelBody
     {
-        public const int BlockLength = 16_384;
+        private const int BlockLength = 16_384;
 
         public Philox Random;
         public Initializer Initializer;
-        public float* Destination;
-        public long Count;
+        private float* destination;
+        private long first;
+        private long count;
+
+        /// <summary>Draws values [first, first + count) of the parameter.</summary>
+        public void Run(WorkerPool workers, float* values, long firstValue, long valueCount)
+        {
+            destination = values;
+            first = firstValue;
+            count = valueCount;
+            workers.For(checked((int)((valueCount + BlockLength - 1) / BlockLength)), this);
+        }
 
         public readonly void Run(int index, int worker)
         {
             long start = (long)index * BlockLength;
-            long end = Math.Min(start + BlockLength, Count);
+            long end = Math.Min(start + BlockLength, count);
             for (long i = start; i < end; i++)
             {
-                Destination[i] = (float)Initializer(Random, (ulong)i);
+                destination[i] = (float)Initializer(Random, (ulong)(first + i));
             }
         }
     }

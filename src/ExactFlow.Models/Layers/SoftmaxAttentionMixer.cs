@@ -28,17 +28,17 @@ public sealed class SoftmaxAttentionMixer : Mixer
         ArgumentNullException.ThrowIfNull(x);
         int batch = x.Shape[0];
         int time = x.Shape[1];
-        Tensor q = Linear.Apply(x, query.Value).Reshape([batch, time, config.Heads, config.KeyDim]);
-        Tensor k = Linear.Apply(x, key.Value).Reshape([batch, time, config.KeyHeads, config.KeyDim]);
-        Tensor v = Linear.Apply(x, value.Value).Reshape([batch, time, config.KeyHeads, config.ValueDim]);
+        Tensor q = Linear.Apply(x, query.Working).Reshape([batch, time, config.Heads, config.KeyDim]);
+        Tensor k = Linear.Apply(x, key.Working).Reshape([batch, time, config.KeyHeads, config.KeyDim]);
+        Tensor v = Linear.Apply(x, value.Working).Reshape([batch, time, config.KeyHeads, config.ValueDim]);
         Tensor o = state is null
             ? SoftmaxAttention.Apply(Rotate(q, 0, offsets), Rotate(k, 0, offsets), v, offsets: offsets)
             : Continue(q, k, v, offsets, (AttentionCache)state);
-        return Linear.Apply(o.Reshape([batch, time, config.Heads * config.ValueDim]), output.Value);
+        return Linear.Apply(o.Reshape([batch, time, config.Heads * config.ValueDim]), output.Working);
     }
 
     /// <inheritdoc/>
-    public override MixerState CreateState(Device device, int sequences) => new AttentionCache(device, sequences, config.KeyHeads, config.KeyDim, config.ValueDim);
+    public override MixerState CreateState(Device device, int sequences, DType precision) => new AttentionCache(device, sequences, config.KeyHeads, config.KeyDim, config.ValueDim, precision);
 
     /// <inheritdoc/>
     public override double FlopsPerToken(int length) => config.Heads * (config.KeyDim + config.ValueDim) * (length + 1.0);
@@ -53,7 +53,7 @@ public sealed class SoftmaxAttentionMixer : Mixer
             return Continue(q, k, v, cache.Sequences[0]);
         }
 
-        Tensor output = q.Device.Empty(q.Shape.WithLast(config.ValueDim));
+        Tensor output = q.Device.Empty(q.Shape.WithLast(config.ValueDim), q.DType);
         for (int i = 0; i < cache.Sequences.Count; i++)
         {
             if (TokensOf(q, i, offsets) is { } queries)
@@ -83,7 +83,7 @@ public sealed class SoftmaxAttentionMixer : Mixer
             return SoftmaxAttention.Decode(q, sequence.Keys, sequence.Values, sequence.Length);
         }
 
-        Tensor output = q.Device.Empty(q.Shape.WithLast(config.ValueDim));
+        Tensor output = q.Device.Empty(q.Shape.WithLast(config.ValueDim), q.DType);
         Tensor queries = q.Reshape([time, 1, config.Heads, config.KeyDim]);
         Tensor results = output.Reshape([time, 1, config.Heads, config.ValueDim]);
         for (int t = 0; t < time; t++)

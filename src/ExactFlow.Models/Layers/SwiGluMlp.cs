@@ -18,7 +18,7 @@ public sealed class SwiGluMlp
         down = layout.Add(prefix + "down_proj.weight", [config.HiddenSize, config.InnerSize], normal);
     }
 
-    /// <summary>Float32 [..., hidden] to [..., hidden].</summary>
+    /// <summary>[..., hidden] to [..., hidden].</summary>
     public Tensor Forward(Tensor x)
-        => Linear.Apply(SwiGlu.Apply(Linear.Apply(x, gate.Value), Linear.Apply(x, up.Value)), down.Value);
+        => Linear.Apply(SwiGlu.Apply(Linear.Apply(x, gate.Working), Linear.Apply(x, up.Working)), down.Working);
 }

@@ -135,15 +135,18 @@ public sealed class BufferPool : IDisposable
         }
         catch (OutOfMemoryException)
         {
+            // What is freed is there for others only when the device has come to it.
             Trim();
+            device.Synchronize();
             try
             {
                 address = device.AllocateNative(capacity);
             }
             catch (OutOfMemoryException exception)
             {
+                string free = device.FreeBytes is { } bytes ? $", {bytes:N0} are free" : "";
                 throw new OutOfMemoryException(
-                    $"Device {device.Name} has no room for {capacity:N0} more bytes ({RentedBytes:N0} are in use): lower the batch, the sequence length or the model size.", exception);
+                    $"Device {device.Name} has no room for {capacity:N0} more bytes ({RentedBytes:N0} are in use{free}): lower the batch, the sequence length or the model size.", exception);
             }
         }
 

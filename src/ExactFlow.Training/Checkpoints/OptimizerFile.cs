@@ -50,7 +50,7 @@ internal static class OptimizerFile
         using var writer = new SafetensorsWriter(path, entries, metadata);
         foreach ((string name, Tensor value) in tensors)
         {
-            writer.Write<float>(name, value.Device is CpuDevice ? value.Span<float>() : value.ToHost<float>());
+            writer.Write(name, value);
         }
 
         writer.Commit();
@@ -73,13 +73,6 @@ internal static class OptimizerFile
                 $"Reading '{file.Path}' failed: {name} is {entry.Type} [{string.Join(", ", entry.Shape)}] where this model has F32 {destination.Shape}; resume with the recipe the run was begun with.");
         }
 
-        if (destination.Device is CpuDevice)
-        {
-            file.Read(entry, destination.Span<float>());
-        }
-        else
-        {
-            destination.CopyFrom<float>(file.Read<float>(name));
-        }
+        file.Read(entry, destination);
     }
 }

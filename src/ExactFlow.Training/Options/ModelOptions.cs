@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
+using ExactFlow.Models;
 
 namespace ExactFlow.Training.Options;
 
@@ -29,6 +30,11 @@ public sealed record ModelOptions
     [Description("standard deviation of the short convolutions' initial weights")]
     [Range(1e-6, 10)]
     public double ConvolutionDeviation { get; init; } = 0.289;
+
+    /// <summary>Number format of activations and of the matrices they are multiplied by; see <see cref="ModelPrecision"/>.</summary>
+    [Description("number format of activations: auto = bfloat16 on GPUs, float32 on the CPU; weights and optimizer state are float32 always")]
+    [AllowedValues(ModelPrecision.Auto, ModelPrecision.Float32, ModelPrecision.BFloat16)]
+    public string Precision { get; init; } = ModelPrecision.Auto;
 
     /// <summary>Whether the output head is the embedding table itself.</summary>
     [Description("whether the output head shares the embedding table")]

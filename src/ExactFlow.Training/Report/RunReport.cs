@@ -16,7 +16,7 @@ public static class RunReport
     /// <param name="textDescription">The text in a line.</param>
     /// <param name="command">The command that made it.</param>
     /// <returns>The page's path.</returns>
-    public static string Write(string folder, ComparisonOptions options, ComparisonResult result, string textDescription, string command)
+    public static string Write(string folder, ComparisonOptions options, ComparisonResult result, string textDescription, string command, string? gpu = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(result);
@@ -31,7 +31,7 @@ public static class RunReport
             Rows = [.. result.Rules.Select(Row), BrotliRow(result)],
             Notes = Notes(options, result),
             Runs = [.. options.Rules.Select(rule => Run(rule, folders(rule)))],
-            Facts = Facts(result, textDescription),
+            Facts = Facts(result, textDescription, gpu),
             Settings = OptionsJson.Write(options),
         });
         return path;
@@ -39,7 +39,7 @@ public static class RunReport
 
     /// <summary>Writes <c>report.html</c> of a single run, finished or not, into its folder.</summary>
     /// <returns>The page's path.</returns>
-    public static string Write(string folder, TrainingOptions options, string textDescription, string command)
+    public static string Write(string folder, TrainingOptions options, string textDescription, string command, string? gpu = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         string path = Path.Combine(folder, "report.html");
@@ -49,7 +49,7 @@ public static class RunReport
             Subtitle = Subtitle(options, [options.Seed]),
             Command = command,
             Runs = [Run(options.Model.Rule, [folder])],
-            Facts = [new("text", textDescription), new("machine", MachineDescription.Describe())],
+            Facts = [new("text", textDescription), new("machine", MachineDescription.Describe(gpu))],
             Settings = OptionsJson.Write(options),
         });
         return path;
@@ -113,12 +113,12 @@ public static class RunReport
         return notes;
     }
 
-    private static List<KeyValuePair<string, string>> Facts(ComparisonResult result, string textDescription) =>
+    private static List<KeyValuePair<string, string>> Facts(ComparisonResult result, string textDescription, string? gpu) =>
     [
         new("text", textDescription),
         new("training", $"{result.TrainingTokens:N0} tokens"),
         new("validation", $"{result.ValidationBytes:N0} bytes"),
         new("time", $"{result.Seconds:N0} s"),
-        new("machine", MachineDescription.Describe()),
+        new("machine", MachineDescription.Describe(gpu)),
     ];
 }

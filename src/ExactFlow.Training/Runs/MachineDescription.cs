@@ -6,11 +6,11 @@ namespace ExactFlow.Training.Runs;
 /// <summary>The machine in a line, for reports.</summary>
 public static class MachineDescription
 {
-    /// <summary>Processor, cores, vector width, memory, operating system, runtime.</summary>
-    public static string Describe()
+    /// <summary>The GPU, if one computes; processor, cores, vector width, memory, operating system, runtime.</summary>
+    public static string Describe(string? gpu = null)
     {
         double gibibytes = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (double)(1 << 30);
-        return $"{Processor()}, {Environment.ProcessorCount} logical cores, SIMD {Simd.Level}, {gibibytes:F0} GiB; {RuntimeInformation.OSDescription.Trim()}; {RuntimeInformation.FrameworkDescription}";
+        return $"{(gpu is null ? "" : gpu + "; ")}{Processor()}, {Environment.ProcessorCount} logical cores, SIMD {Simd.Level}, {gibibytes:F0} GiB; {RuntimeInformation.OSDescription.Trim()}; {RuntimeInformation.FrameworkDescription}";
     }
 
     private static string Processor()

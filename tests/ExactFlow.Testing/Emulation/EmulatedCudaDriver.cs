@@ -108,6 +108,13 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
+    public CudaResult MemGetInfo(out nuint free, out nuint total)
+    {
+        (free, total) = (TotalBytes - memory.UsedBytes, TotalBytes);
+        return Call("cuMemGetInfo") ?? (currentContext == context ? CudaResult.Success : CudaResult.InvalidContext);
+    }
+
+    /// <inheritdoc/>
     public CudaResult PrimaryContextRetain(out nint context, int device)
     {
         context = 0;
