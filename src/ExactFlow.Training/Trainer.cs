@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using ExactFlow.Cuda;
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
@@ -27,6 +28,7 @@ public sealed partial class Trainer : IDisposable
     private readonly int[] inputs;
     private readonly int[] targets;
     private readonly double stepFlops;
+    private GraphedStep? graphedStep;
     private long position;
     private int updates;
     private int nonFiniteInARow;
@@ -63,6 +65,9 @@ public sealed partial class Trainer : IDisposable
         targets = new int[batchShape.Count];
         stepFlops = task.FlopsPerToken(data.SequenceLength) * TokensPerStep;
     }
+
+    /// <summary>Whether a step on a GPU is captured as a graph and replayed, or queued operator by operator every time: the bits are the same. Set it before the first step.</summary>
+    public bool CapturesSteps { get; set; } = true;
 
     /// <summary>Steps done.</summary>
     public int StepsDone { get; private set; }
@@ -111,12 +116,7 @@ public sealed partial class Trainer : IDisposable
 
         long start = Stopwatch.GetTimestamp();
         double rate = schedule.At(StepsDone);
-        double loss = AccumulateGradients();
-        AdamWResult update = double.IsFinite(loss)
-            ? optimizer.ClipAndStep((float)rate, options.Optimizer.Clip, 1f / options.Data.Accumulation)
-            : new AdamWResult(double.NaN, Applied: false);
-        optimizer.ClearGradients();
-        task.Device.Synchronize();
+        (double loss, AdamWResult update) = Update((float)rate);
         double milliseconds = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
 
         StepsDone++;
@@ -148,7 +148,34 @@ public sealed partial class Trainer : IDisposable
     public void Dispose()
     {
         tensorBoard?.Dispose();
+        graphedStep?.Dispose();
         optimizer.Dispose();
+    }
+
+    /// <summary>One optimizer step, whatever the device.</summary>
+    private (double Loss, AdamWResult Update) Update(float rate)
+    {
+        try
+        {
+            if (task.Device is CudaDevice gpu)
+            {
+                graphedStep ??= new GraphedStep(
+                    gpu, task, optimizer, new GraphedStepOptions(options.Data.BatchSize, data.SequenceLength, options.Data.Accumulation, options.Optimizer.Clip, CapturesSteps));
+                return graphedStep.Run(data, position, rate);
+            }
+
+            double loss = AccumulateGradients();
+            AdamWResult update = double.IsFinite(loss)
+                ? optimizer.ClipAndStep(rate, options.Optimizer.Clip, 1f / options.Data.Accumulation)
+                : new AdamWResult(double.NaN, Applied: false);
+            optimizer.ClearGradients();
+            return (loss, update);
+        }
+        catch (OutOfMemoryException exception)
+        {
+            throw new InvalidInputException(
+                $"A training step of {options.Data.BatchSize} x {data.SequenceLength} tokens needs more memory than there is ({exception.Message.TrimEnd('.')}); lower data.batch_size and raise data.accumulation as much, or lower data.sequence_length.", exception);
+        }
     }
 
     /// <summary>Adds up the gradients of the step's batches and returns their mean loss; stops at the first loss that is not finite.</summary>

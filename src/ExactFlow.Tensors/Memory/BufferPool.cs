@@ -12,6 +12,7 @@ public sealed class BufferPool : IDisposable
     private const long SmallestBlock = 64;
     private readonly Device device;
     private readonly Dictionary<long, Stack<DeviceBuffer>> free = [];
+    private PoolReservation? open;
 
     internal BufferPool(Device device) => this.device = device;
 
@@ -36,7 +37,13 @@ public sealed class BufferPool : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(bytes);
         long capacity = SizeClass(bytes);
-        DeviceBuffer buffer = free.TryGetValue(capacity, out Stack<DeviceBuffer>? blocks) && blocks.TryPop(out DeviceBuffer? cached) ? cached : Allocate(capacity);
+        DeviceBuffer buffer = (open is null ? null : Take(open.Free, capacity)) ?? Take(free, capacity) ?? Allocate(capacity);
+        if (open is not null && buffer.Reservation != open)
+        {
+            buffer.Reservation = open;
+            open.Bytes += capacity;
+        }
+
         buffer.IsRented = true;
         buffer.References = 1;
         buffer.GradientOwners = 0;
@@ -64,13 +71,16 @@ public sealed class BufferPool : IDisposable
         buffer.IsRented = false;
         RentedBlocks--;
         RentedBytes -= buffer.Capacity;
-        if (!free.TryGetValue(buffer.Capacity, out Stack<DeviceBuffer>? blocks))
+        if (buffer.Reservation is { IsDisposed: true })
         {
-            free.Add(buffer.Capacity, blocks = new Stack<DeviceBuffer>());
+            buffer.Reservation = null;
         }
 
-        blocks.Push(buffer);
+        Put(buffer.Reservation?.Free ?? free, buffer);
     }
+
+    /// <summary>Sets memory apart for work that is repeated at the same addresses.</summary>
+    public PoolReservation Reserve() => new(this);
 
     /// <summary>Gives all unused blocks back to the system. A block the device fails to free does not keep the others; its error is thrown in the end.</summary>
     public void Trim()
@@ -100,6 +110,36 @@ public sealed class BufferPool : IDisposable
 
     /// <summary>Releases every unused block. Blocks still rented are leaked to their holders.</summary>
     public void Dispose() => Trim();
+
+    internal void Open(PoolReservation reservation)
+        => open = open is null ? reservation : throw new InvalidOperationException($"A reservation of the memory of {device.Name} was opened inside another: close that first.");
+
+    internal void Close() => open = null;
+
+    internal void TakeBack(PoolReservation reservation)
+    {
+        foreach (Stack<DeviceBuffer> blocks in reservation.Free.Values)
+        {
+            while (blocks.TryPop(out DeviceBuffer? block))
+            {
+                block.Reservation = null;
+                Put(free, block);
+            }
+        }
+    }
+
+    private static DeviceBuffer? Take(Dictionary<long, Stack<DeviceBuffer>> from, long capacity)
+        => from.TryGetValue(capacity, out Stack<DeviceBuffer>? blocks) && blocks.TryPop(out DeviceBuffer? block) ? block : null;
+
+    private static void Put(Dictionary<long, Stack<DeviceBuffer>> to, DeviceBuffer buffer)
+    {
+        if (!to.TryGetValue(buffer.Capacity, out Stack<DeviceBuffer>? blocks))
+        {
+            to.Add(buffer.Capacity, blocks = new Stack<DeviceBuffer>());
+        }
+
+        blocks.Push(buffer);
+    }
 
     private static long SizeClass(long bytes)
     {

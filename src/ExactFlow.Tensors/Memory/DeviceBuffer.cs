@@ -18,6 +18,9 @@ public sealed class DeviceBuffer
     /// <summary>Whether somebody holds it; a second return to the pool is refused.</summary>
     internal bool IsRented { get; set; }
 
+    /// <summary>The reservation it was rented under and returns to, or null.</summary>
+    internal PoolReservation? Reservation { get; set; }
+
     /// <summary>Tensors (a tensor and its views) that share the block.</summary>
     internal int References { get; set; }
 
