@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -7,9 +8,9 @@ namespace ExactFlow.Operators;
 public static unsafe partial class Embedding
 {
     /// <summary>y[..., :] = table[ids[...], :].</summary>
-    /// <param name="ids">Int32 <c>[...]</c>, up to four dimensions, each id in [0, vocab).</param>
-    /// <param name="table">Float32 <c>[vocab, dim]</c>.</param>
-    /// <returns>Float32 <c>[..., dim]</c>.</returns>
+    /// <param name="ids">Int32 <c>[...]</c>, up to four dimensions, each id in [0, vocab). Another id is an error on the CPU, and a row of NaN on a GPU, which is not waited for.</param>
+    /// <param name="table">Float32 <c>[vocab, dim]</c>; on a GPU also bfloat16.</param>
+    /// <returns><c>[..., dim]</c> in the format of the table.</returns>
     /// <exception cref="InvalidInputException">An id is outside the table, the table is not a matrix, or dtypes or devices do not fit.</exception>
     public static Tensor Apply(Tensor ids, Tensor table)
     {
@@ -25,24 +26,22 @@ public static unsafe partial class Embedding
         Span<int> extents = stackalloc int[Shape.MaxRank];
         ids.Shape.CopyTo(extents);
         extents[ids.Shape.Rank] = table.Shape[1];
-        Tensor y = table.Device.Empty(Shape.Of(extents[..(ids.Shape.Rank + 1)]));
+        Tensor y = table.Device.Empty(Shape.Of(extents[..(ids.Shape.Rank + 1)]), table.DType);
+        Tape? tape = Recording.TapeFor(table);
         switch (table.Device)
         {
             case CpuDevice cpu:
                 Forward(cpu, ids, table, y);
+                tape?.Record(y, () => Backward(cpu, ids, table.Shape[0], y.Grad!, GradientTarget.Of(table)));
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, ids, table, y);
+                tape?.Record(y, () => Backward(gpu, ids, table, y.Grad!));
                 break;
             default:
                 throw Require.Implementation("Embedding", table.Device);
         }
 
-        if (Recording.TapeFor(table) is { } tape)
-        {
-            Record(tape, ids, table, y);
-        }
-
         return y;
     }
-
-    private static void Record(Tape tape, Tensor ids, Tensor table, Tensor y)
-        => tape.Record(y, () => Backward((CpuDevice)table.Device, ids, table.Shape[0], y.Grad!, GradientTarget.Of(table)));
 }
