@@ -169,7 +169,7 @@ public sealed unsafe class Tensor : IDisposable
     }
 
     /// <summary>Computes the gradients of everything this tensor was computed from, given the gradient of its own elements.</summary>
-    /// <param name="gradientOfThis">Same shape as this tensor.</param>
+    /// <param name="gradientOfThis">Same shape as this tensor. A tensor of the step is taken without a copy, and its values are undefined afterwards.</param>
     public void Backward(Tensor gradientOfThis)
     {
         SeedGrad(gradientOfThis);
@@ -177,12 +177,18 @@ public sealed unsafe class Tensor : IDisposable
     }
 
     /// <summary>Adds a gradient without running the tape: for results that several tensors are differentiated from, before the last one's <see cref="Backward(Tensor)"/>.</summary>
+    /// <param name="gradientOfThis">As for <see cref="Backward(Tensor)"/>.</param>
     public void SeedGrad(Tensor gradientOfThis)
     {
         ArgumentNullException.ThrowIfNull(gradientOfThis);
         if (gradientOfThis.Shape != Shape)
         {
             throw new InvalidInputException($"The gradient given for a tensor {Shape} has shape {gradientOfThis.Shape}; both must be equal.");
+        }
+
+        if (TryAdoptGrad(gradientOfThis))
+        {
+            return;
         }
 
         Tensor target = GradForWrite(out bool accumulate);
