@@ -20,6 +20,15 @@ public sealed class RmsNormCases : IOperatorCases
         Of("values near the root of epsilon", [4, 129], scale: 1e-3),
         Of("without epsilon", [4, 31], epsilon: 0),
         Of("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
+        Of("several warps to a row", [3, 1040]),
+        Of("a block to a row", [2, 4104]),
+        AfterAdd("one element", [1], 3e-4),
+        AfterAdd("odd sizes", [2, 3, 7]),
+        AfterAdd("65 features, many rows", [300, 65]),
+        AfterAdd("128 features", [9, 128]),
+        AfterAdd("several warps to a row", [3, 1040]),
+        AfterAdd("no rows", [0, 8]),
+        AfterAdd("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 4.0 * 4 * 2048 * 1024, BackwardBytes = 4.0 * 4 * 2048 * 1024, ForwardFlops = 5.0 * 2048 * 1024 },
         Of("per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
     ];
 
@@ -39,5 +48,33 @@ public sealed class RmsNormCases : IOperatorCases
             // A few roundings per element, each 6e-8.
             ForwardTolerance = 3e-7,
             GradientTolerance = 5e-7,
+        };
+
+    private static OperatorCase AfterAdd(string name, Shape shape, double scale = 1, float epsilon = 1e-6f)
+        => new(
+            "RmsNorm",
+            $"after a sum, {name}",
+            [new("x", shape, Scale: scale), new("residual", shape, Scale: scale), new("weight", [shape[^1]])],
+            inputs =>
+            {
+                (Tensor sum, Tensor normalized) = RmsNorm.ApplyAfterAdd(inputs[0], inputs[1], inputs[2], epsilon);
+                return [sum, normalized];
+            },
+            inputs =>
+            {
+                double[] sum = [.. inputs[0].Zip(inputs[1], (x, residual) => x + residual)];
+                return [sum, RmsNorm.Reference(sum, inputs[2], epsilon)];
+            },
+            (inputs, gradients) =>
+            {
+                double[] sum = [.. inputs[0].Zip(inputs[1], (x, residual) => x + residual)];
+                (double[] normed, double[] weight) = RmsNorm.ReferenceGradient(sum, inputs[2], epsilon, gradients[1]);
+                double[] total = [.. normed.Zip(gradients[0], (a, b) => a + b)];
+                return [total, total, weight];
+            })
+        {
+            // As above, with the sum's rounding.
+            ForwardTolerance = 4e-7,
+            GradientTolerance = 6e-7,
         };
 }

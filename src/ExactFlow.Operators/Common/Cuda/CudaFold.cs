@@ -11,7 +11,7 @@ internal static class CudaFold
     /// <summary>first[i] (+)= sum over rows r of partial[r, i] for i below <paramref name="split"/>; the columns behind go to <paramref name="second"/>.</summary>
     /// <param name="device">The GPU.</param>
     /// <param name="partial">Float32 <c>[rows, columns]</c>.</param>
-    /// <param name="rows">Rows, at least 1.</param>
+    /// <param name="rows">Rows; none give zeros.</param>
     /// <param name="columns">Columns, at least 1.</param>
     /// <param name="split">Length of the first result.</param>
     /// <param name="first">Float32, or none.</param>
