@@ -10,7 +10,8 @@ public sealed class GatedRmsNormCases : IOperatorCases
 
     private static IEnumerable<OperatorCase> Of(GatePlacement placement) =>
     [
-        Of(placement, "one element", [1], scale: 1e-3),
+        // Gradients of two applications to one element may nearly cancel, their roundings do not.
+        Of(placement, "one element", [1], scale: 1e-3) with { BFloat16GradientTolerance = 3e-2 },
         Of(placement, "odd sizes", [2, 3, 7]),
         Of(placement, "63 features", [5, 63]),
         Of(placement, "65 features, many rows", [600, 65]),
@@ -20,6 +21,9 @@ public sealed class GatedRmsNormCases : IOperatorCases
         Of(placement, "large values", [4, 129], scale: 1e6),
         Of(placement, "values near the root of epsilon", [4, 129], scale: 1e-3),
         Of(placement, "wide gates", [4, 129], gateScale: 30),
+        Of(placement, "heads of 128", [3, 9, 128]),
+        Of(placement, "several warps to a row", [3, 1040]),
+        Of(placement, "a block to a row", [2, 4104]),
         Of(placement, "per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 3.0 * 4 * 2048 * 1024, BackwardBytes = 5.0 * 4 * 2048 * 1024, ForwardFlops = 25.0 * 2048 * 1024 },
     ];
 

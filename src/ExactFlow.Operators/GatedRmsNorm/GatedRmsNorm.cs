@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -7,24 +8,27 @@ namespace ExactFlow.Operators;
 public static unsafe partial class GatedRmsNorm
 {
     /// <summary>RMSNorm(x) * weight * SiLU(gate), or RMSNorm(x * SiLU(gate)) * weight.</summary>
-    /// <param name="x">Float32 <c>[..., dim]</c>.</param>
-    /// <param name="gate">Float32, the shape of <paramref name="x"/>.</param>
+    /// <param name="x">Float32 (on a GPU also bfloat16) <c>[..., dim]</c>.</param>
+    /// <param name="gate">Shape and format of <paramref name="x"/>.</param>
     /// <param name="weight">Float32 <c>[dim]</c>.</param>
     /// <param name="placement">Before or after the norm.</param>
     /// <param name="epsilon">Added to the mean square.</param>
-    /// <returns>Float32, the shape of <paramref name="x"/>.</returns>
-    /// <exception cref="InvalidInputException">Shapes do not fit, a dtype is not float32, or devices differ.</exception>
+    /// <returns>Shape and format of <paramref name="x"/>.</returns>
+    /// <exception cref="InvalidInputException">Shapes do not fit, a format is not taken, or devices differ.</exception>
     public static Tensor Apply(Tensor x, Tensor gate, Tensor weight, GatePlacement placement, float epsilon = 1e-6f)
     {
         Require.Rows("GatedRmsNorm", "x", x);
         Require.SameShape("GatedRmsNorm", "x", x, "gate", gate);
         Require.PerFeature("GatedRmsNorm", "weight", weight, "x", x);
         Require.NotNegative("GatedRmsNorm", "epsilon", epsilon);
-        Tensor y = x.Device.Empty(x.Shape);
+        Tensor y = x.Device.Empty(x.Shape, x.DType);
         switch (x.Device)
         {
             case CpuDevice cpu:
                 Forward(cpu, x, gate, weight, placement, epsilon, y);
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, x, gate, weight, placement, epsilon, y);
                 break;
             default:
                 throw Require.Implementation("GatedRmsNorm", x.Device);
@@ -41,9 +45,14 @@ public static unsafe partial class GatedRmsNorm
     private static void Record(Tape tape, Tensor x, Tensor gate, Tensor weight, GatePlacement placement, float epsilon, Tensor y)
         => tape.Record(y, () =>
         {
-            var inputGradient = GradientTarget.Of(x);
-            var gateGradient = GradientTarget.Of(gate);
-            var weightGradient = GradientTarget.Of(weight);
-            Backward((CpuDevice)x.Device, x, gate, weight, placement, epsilon, y.Grad!, inputGradient, gateGradient, weightGradient);
+            switch (x.Device)
+            {
+                case CudaDevice gpu:
+                    Backward(gpu, x, gate, weight, placement, epsilon, y.Grad!, CudaTarget.OfActivation(x), CudaTarget.OfActivation(gate), CudaTarget.Of(weight));
+                    break;
+                default:
+                    Backward((CpuDevice)x.Device, x, gate, weight, placement, epsilon, y.Grad!, GradientTarget.Of(x), GradientTarget.Of(gate), GradientTarget.Of(weight));
+                    break;
+            }
         });
 }

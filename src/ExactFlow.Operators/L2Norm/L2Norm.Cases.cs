@@ -19,6 +19,7 @@ public sealed class L2NormCases : IOperatorCases
         Of("keys of length 60 and more", [4, 129], scale: 6),
         Of("keys near the root of epsilon", [4, 129], scale: 1e-4),
         Of("without epsilon", [4, 31], epsilon: 0),
+        Of("heads of 128", [3, 9, 128]),
         Of("queries of a 340M model", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 3.0 * 2048 * 1024 },
     ];
 

@@ -19,6 +19,9 @@ public sealed class LayerNormCases : IOperatorCases
         Of("values near the root of epsilon", [4, 129], scale: 3e-3),
         Of("all of one sign", [7, 65], CaseValues.Uniform, 4),
         Of("without epsilon", [4, 31], epsilon: 0),
+        Of("128 features", [9, 128]),
+        Of("several warps to a row", [3, 1040]),
+        Of("a block to a row", [2, 4104], CaseValues.Uniform, 3),
         Of("hidden of 1024", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 8.0 * 2048 * 1024 },
     ];
 

@@ -20,6 +20,7 @@ public sealed class RmsNormCases : IOperatorCases
         Of("values near the root of epsilon", [4, 129], scale: 1e-3),
         Of("without epsilon", [4, 31], epsilon: 0),
         Of("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
+        Of("heads of 128", [3, 9, 128]),
         Of("several warps to a row", [3, 1040]),
         Of("a block to a row", [2, 4104]),
         AfterAdd("one element", [1], 3e-4),

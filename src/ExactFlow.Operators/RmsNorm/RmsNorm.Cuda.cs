@@ -66,7 +66,7 @@ public static unsafe partial class RmsNorm
         var rows = CudaRows.Of(operation, x, addresses);
         arguments.Rows = rows.Argument;
         int blocks = rows.BackwardBlocks(device);
-        using var partial = new Scratch(device, weightGradient.IsWanted ? Math.Max(blocks, 1L) * rows.Dimension * sizeof(float) : 0);
+        using var partial = new Scratch(device, weightGradient.IsWanted ? (long)blocks * rows.Dimension * sizeof(float) : 0);
         arguments.Partial = weightGradient.IsWanted ? partial.Address : 0;
         rows.Backward(device, CudaSource, BackwardKernel, arguments);
         if (weightGradient.IsWanted)
