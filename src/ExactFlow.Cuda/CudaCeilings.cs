@@ -21,8 +21,7 @@ public sealed record CudaCeilings(double CopyGigabytesPerSecond, double MatrixPr
     public static CudaCeilings Measure(CudaDevice device, long copyBytes = 1L << 30, int matrixSize = 8192)
     {
         ArgumentNullException.ThrowIfNull(device);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(matrixSize % RandomRows, 0, nameof(matrixSize));
-        return new CudaCeilings(1e-9 * MeasureCopy(device, copyBytes), 1e-12 * MeasureProduct(device, matrixSize));
+        return new CudaCeilings(1e-9 * MeasureCopy(device, copyBytes), 1e-12 * MatrixProductRate(device, DType.BFloat16, matrixSize));
     }
 
     /// <summary>Bytes per second.</summary>
@@ -32,10 +31,15 @@ public sealed record CudaCeilings(double CopyGigabytesPerSecond, double MatrixPr
         return 2 * from.ByteCount / Seconds(device, () => to.CopyFrom(from));
     }
 
-    /// <summary>Operations per second.</summary>
-    private static double MeasureProduct(CudaDevice device, int size)
+    /// <summary>Operations per second of a product of square matrices of random numbers.</summary>
+    /// <param name="device">The GPU; no step may be open.</param>
+    /// <param name="format">Number format of all three matrices.</param>
+    /// <param name="size">Rows and columns, a multiple of 64.</param>
+    public static double MatrixProductRate(CudaDevice device, DType format = DType.BFloat16, int size = 8192)
     {
-        using Tensor a = RandomMatrix(device, size, "a"), b = RandomMatrix(device, size, "b"), c = device.Persistent([size, size], DType.BFloat16);
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(size % RandomRows, 0, nameof(size));
+        using Tensor a = RandomMatrix(device, format, size, "a"), b = RandomMatrix(device, format, size, "b"), c = device.Persistent([size, size], format);
         var product = new MatrixProduct
         {
             Rows = size,
@@ -75,20 +79,23 @@ public sealed record CudaCeilings(double CopyGigabytesPerSecond, double MatrixPr
     }
 
     /// <summary>Standard normal numbers, the same rows again and again, which a product does not notice.</summary>
-    private static Tensor RandomMatrix(CudaDevice device, int size, string name)
+    private static Tensor RandomMatrix(CudaDevice device, DType format, int size, string name)
     {
-        var random = new Philox(1, Philox.StreamOf(name));
-        var bits = new ushort[RandomRows * size];
-        for (int i = 0; i < bits.Length; i++)
-        {
-            bits[i] = (ushort)(BitConverter.SingleToUInt32Bits((float)random.Normal((ulong)i)) >> 16);
-        }
-
-        Tensor matrix = device.Persistent([size, size], DType.BFloat16);
+        var values = new float[RandomRows * size];
+        new Philox(1, Philox.StreamOf(name)).FillNormal(values, 1);
+        ushort[] halves = format == DType.BFloat16 ? Array.ConvertAll(values, value => (ushort)(BitConverter.SingleToUInt32Bits(value) >> 16)) : [];
+        Tensor matrix = device.Persistent([size, size], format);
         for (int row = 0; row < size; row += RandomRows)
         {
             using Tensor rows = matrix.Slice(row, RandomRows);
-            rows.CopyFrom<ushort>(bits);
+            if (format == DType.BFloat16)
+            {
+                rows.CopyFrom<ushort>(halves);
+            }
+            else
+            {
+                rows.CopyFrom<float>(values);
+            }
         }
 
         return matrix;
