@@ -30,7 +30,13 @@ public sealed class Block
     /// <summary>[batch, time, hidden] to the same; see <see cref="Mixer.Forward"/>.</summary>
     public Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
     {
-        x = Elementwise.Add(x, Mixer.Forward(RmsNorm.Apply(x, mixerNorm.Value, epsilon), offsets, state));
-        return mlp is null ? x : Elementwise.Add(x, mlp.Forward(RmsNorm.Apply(x, mlpNorm!.Value, epsilon)));
+        Tensor mixed = Mixer.Forward(RmsNorm.Apply(x, mixerNorm.Value, epsilon), offsets, state);
+        if (mlp is null)
+        {
+            return Elementwise.Add(x, mixed);
+        }
+
+        (Tensor sum, Tensor normalized) = RmsNorm.ApplyAfterAdd(x, mixed, mlpNorm!.Value, epsilon);
+        return Elementwise.Add(sum, mlp.Forward(normalized));
     }
 }
