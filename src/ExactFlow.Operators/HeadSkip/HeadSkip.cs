@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -7,11 +8,11 @@ namespace ExactFlow.Operators;
 public static unsafe partial class HeadSkip
 {
     /// <summary>output + weight[head] * x.</summary>
-    /// <param name="output">Float32 <c>[..., heads, dim]</c>, what the recurrence gave.</param>
-    /// <param name="x">The shape of <paramref name="output"/>, what went into it.</param>
+    /// <param name="output">Float32 <c>[..., heads, dim]</c>, or bfloat16 on a GPU: what the recurrence gave.</param>
+    /// <param name="x">The shape and dtype of <paramref name="output"/>, what went into it.</param>
     /// <param name="weight">Float32 <c>[heads]</c>.</param>
-    /// <returns>Float32, the shape of <paramref name="output"/>.</returns>
-    /// <exception cref="InvalidInputException">Shapes do not fit, a dtype is not float32, or devices differ.</exception>
+    /// <returns>The shape and dtype of <paramref name="output"/>.</returns>
+    /// <exception cref="InvalidInputException">Shapes or dtypes do not fit, or devices differ.</exception>
     public static Tensor Apply(Tensor output, Tensor x, Tensor weight)
     {
         Require.Rows("HeadSkip", "output", output, rank: 2);
@@ -24,11 +25,14 @@ public static unsafe partial class HeadSkip
                 $"HeadSkip of output {output.Shape} needs weight of shape [{output.Shape[^2]}], one factor per head, but it has shape {weight.Shape}: check the number of heads.");
         }
 
-        Tensor y = output.Device.Empty(output.Shape);
+        Tensor y = output.Device.Empty(output.Shape, output.DType);
         switch (output.Device)
         {
             case CpuDevice cpu:
                 Forward(cpu, output, x, weight, y);
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, output, x, weight, y);
                 break;
             default:
                 throw Require.Implementation("HeadSkip", output.Device);
@@ -45,6 +49,13 @@ public static unsafe partial class HeadSkip
     private static void Record(Tape tape, Tensor output, Tensor x, Tensor weight, Tensor y)
         => tape.Record(y, () =>
         {
+            if (x.Device is CudaDevice gpu)
+            {
+                Backward(gpu, x, weight, y.Grad!, CudaTarget.OfActivation(x), CudaTarget.Of(weight));
+                PassedGradient.To(output, y.Grad!);
+                return;
+            }
+
             var outputGradient = GradientTarget.Of(output);
             var inputGradient = GradientTarget.Of(x);
             var weightGradient = GradientTarget.Of(weight);

@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -7,11 +8,11 @@ namespace ExactFlow.Operators;
 public static unsafe partial class LogDecay
 {
     /// <summary>log_decay = -exp(A_log) * softplus(a + dt_bias), per head; never positive.</summary>
-    /// <param name="a">Float32 <c>[..., heads]</c>, the projection of the layer's input.</param>
+    /// <param name="a">Float32 <c>[..., heads]</c>, or bfloat16 on a GPU: the projection of the layer's input.</param>
     /// <param name="aLog">Float32 <c>[heads]</c>, logarithm of the decay rate.</param>
     /// <param name="dtBias">Float32 <c>[heads]</c>.</param>
-    /// <returns>Float32, the shape of <paramref name="a"/>.</returns>
-    /// <exception cref="InvalidInputException">aLog or dtBias is not as long as the last dimension of a, a dtype is not float32, or devices differ.</exception>
+    /// <returns>Float32 whatever the dtype of <paramref name="a"/> is, because decays multiply up over a sequence; the shape of <paramref name="a"/>.</returns>
+    /// <exception cref="InvalidInputException">aLog or dtBias is not as long as the last dimension of a, a dtype is none of these, or devices differ.</exception>
     public static Tensor Apply(Tensor a, Tensor aLog, Tensor dtBias)
     {
         Require.Rows("LogDecay", "a", a);
@@ -22,6 +23,9 @@ public static unsafe partial class LogDecay
         {
             case CpuDevice cpu:
                 Forward(cpu, a, aLog, dtBias, y);
+                break;
+            case CudaDevice gpu:
+                Forward(gpu, a, aLog, dtBias, y);
                 break;
             default:
                 throw Require.Implementation("LogDecay", a.Device);
@@ -38,6 +42,12 @@ public static unsafe partial class LogDecay
     private static void Record(Tape tape, Tensor a, Tensor aLog, Tensor dtBias, Tensor y)
         => tape.Record(y, () =>
         {
+            if (a.Device is CudaDevice gpu)
+            {
+                Backward(gpu, a, aLog, dtBias, y.Grad!, CudaTarget.OfActivation(a), CudaTarget.Of(aLog), CudaTarget.Of(dtBias));
+                return;
+            }
+
             var inputGradient = GradientTarget.Of(a);
             var rateGradient = GradientTarget.Of(aLog);
             var biasGradient = GradientTarget.Of(dtBias);

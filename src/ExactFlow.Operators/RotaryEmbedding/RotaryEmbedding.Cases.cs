@@ -31,6 +31,8 @@ public sealed class RotaryEmbeddingCases : IOperatorCases
             v => [RotaryEmbedding.Reference(v[0], positions, heads, dim, theta)],
             (_, g) => [RotaryEmbedding.Reference(g[0], positions, heads, dim, theta, sign: -1)])
         {
+            // The offsets of documents are copied to a GPU in the call.
+            CanBeCaptured = offsets is null,
             ForwardFlops = 3 * count,
             ForwardBytes = 2 * sizeof(float) * count,
         };
