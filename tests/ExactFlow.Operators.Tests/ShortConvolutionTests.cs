@@ -1,28 +1,47 @@
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 using ExactFlow.Tensors.Randomness;
+using ExactFlow.Testing;
 
 namespace ExactFlow.Operators.Tests;
 
-/// <summary>A convolution cut into pieces gives, bit for bit, what it gives in one piece.</summary>
+/// <summary>A convolution cut into pieces gives, bit for bit, what it gives in one piece: on the CPU and on GPUs, in every number format.</summary>
 public sealed class ShortConvolutionTests
 {
     private const int Batch = 3;
     private const int Time = 131;
-    private const int Channels = 37;
 
-    /// <summary>Filter widths with, for each, lengths of pieces: single tokens, primes, pieces shorter and longer than the filter, empty ones.</summary>
-    public static TheoryData<int, int[]> Pieces
+    public static TheoryData<string, DType> Devices
     {
         get
         {
-            var data = new TheoryData<int, int[]>();
-            foreach (int width in (int[])[1, 2, 4, 7])
+            var data = new TheoryData<string, DType> { { "cpu", DType.Float32 } };
+            foreach (string name in CudaTestDevices.Names)
             {
-                data.Add(width, [.. Enumerable.Repeat(1, Time)]);
-                data.Add(width, [2, 3, 5, 7, 0, 1, 1, 64, 48]);
-                data.Add(width, [130, 1]);
-                data.Add(width, [0, 131]);
+                data.Add(name, DType.Float32);
+                data.Add(name, DType.BFloat16);
+            }
+
+            return data;
+        }
+    }
+
+    /// <summary>Filter widths with, for each, lengths of pieces: single tokens, primes, pieces shorter and longer than the filter, empty ones.</summary>
+    public static TheoryData<string, DType, int, int, int[]> Pieces
+    {
+        get
+        {
+            var data = new TheoryData<string, DType, int, int, int[]>();
+            foreach ((string device, DType type) in Devices.Select(row => row.Data))
+            {
+                // 37 channels go one by one; on a GPU 36 go four at a time.
+                foreach ((int width, int channels) in ((int, int)[])[(1, 37), (2, 37), (4, 37), (4, 36), (7, 37)])
+                {
+                    data.Add(device, type, width, channels, [.. Enumerable.Repeat(1, Time)]);
+                    data.Add(device, type, width, channels, [2, 3, 5, 7, 0, 1, 1, 64, 48]);
+                    data.Add(device, type, width, channels, [130, 1]);
+                    data.Add(device, type, width, channels, [0, 131]);
+                }
             }
 
             return data;
@@ -31,58 +50,64 @@ public sealed class ShortConvolutionTests
 
     [Theory]
     [MemberData(nameof(Pieces))]
-    public void PiecesWithACarriedStateEqualTheWhole(int width, int[] lengths)
+    public void PiecesWithACarriedStateEqualTheWhole(string name, DType type, int width, int channels, int[] lengths)
     {
         Assert.Equal(Time, lengths.Sum());
-        float[] x = Draw("x", Batch * Time * Channels);
-        using var device = new CpuDevice(2) { PoisonFreshMemory = true };
-        using Tensor state = device.Persistent([Batch, Channels, width - 1]);
-        float[] whole = Apply(device, x, Time, width, state: null, offsets: null);
+        float[] x = Draw("x", Batch * Time * channels);
+        using Device device = Open(name);
+        using Tensor state = device.Persistent([Batch, channels, width - 1]);
+        float[] whole = Apply(device, type, x, [Batch, Time, channels], width);
 
         int token = 0;
         foreach (int length in lengths)
         {
-            float[] piece = Apply(device, Cut(x, Batch, Time, token, length), length, width, state, offsets: null);
-            Assert.Equal(Bits(Cut(whole, Batch, Time, token, length)), Bits(piece));
+            float[] piece = Apply(device, type, Cut(x, Batch, channels, token, length), [Batch, length, channels], width, state);
+            Assert.Equal(Bits(Cut(whole, Batch, channels, token, length)), Bits(piece));
             token += length;
         }
     }
 
-    [Fact]
-    public void PackedDocumentsEqualTheSameDocumentsAlone()
+    [Theory]
+    [MemberData(nameof(Devices))]
+    public void PackedDocumentsEqualTheSameDocumentsAlone(string name, DType type)
     {
         int[] offsets = [0, 1, 1, 3, 7, 70, 71, 131, 131];
-        float[] x = Draw("packed", Time * Channels);
-        using var device = new CpuDevice(2) { PoisonFreshMemory = true };
-        float[] packed = Apply(device, x, Time, 4, state: null, new SequenceOffsets(offsets), batch: 1);
-
-        for (int document = 0; document + 1 < offsets.Length; document++)
+        using Device device = Open(name);
+        foreach (int channels in (int[])[36, 37])
         {
-            int length = offsets[document + 1] - offsets[document];
-            float[] alone = Apply(device, Cut(x, 1, Time, offsets[document], length), length, 4, state: null, offsets: null, batch: 1);
-            Assert.Equal(Bits(Cut(packed, 1, Time, offsets[document], length)), Bits(alone));
+            float[] x = Draw("packed", Time * channels);
+            float[] packed = Apply(device, type, x, [1, Time, channels], 4, state: null, new SequenceOffsets(offsets));
+
+            for (int document = 0; document + 1 < offsets.Length; document++)
+            {
+                int length = offsets[document + 1] - offsets[document];
+                float[] alone = Apply(device, type, Cut(x, 1, channels, offsets[document], length), [1, length, channels], 4);
+                Assert.Equal(Bits(Cut(packed, 1, channels, offsets[document], length)), Bits(alone));
+            }
         }
     }
 
-    [Fact]
-    public void PackedDocumentsCarryAStateEach()
+    [Theory]
+    [MemberData(nameof(Devices))]
+    public void PackedDocumentsCarryAStateEach(string name, DType type)
     {
-        int[] offsets = [0, 5, 5, 6];
-        float[] x = Draw("carried", 6 * Channels);
-        using var device = new CpuDevice(2) { PoisonFreshMemory = true };
-        using Tensor state = device.Persistent([3, Channels, 3]);
+        int[] offsets = [0, 5, 5, 6, 40];
+        const int Channels = 37;
+        float[] x = Draw("carried", 40 * Channels);
+        using Device device = Open(name);
+        using Tensor state = device.Persistent([4, Channels, 3]);
         float[] before = Draw("state", (int)state.Count);
         state.CopyFrom<float>(before);
-        float[] packed = Apply(device, x, 6, 4, state, new SequenceOffsets(offsets), batch: 1);
+        float[] packed = Apply(device, type, x, [1, 40, Channels], 4, state, new SequenceOffsets(offsets));
 
-        for (int document = 0; document < 3; document++)
+        for (int document = 0; document < 4; document++)
         {
             int length = offsets[document + 1] - offsets[document];
             using Tensor own = device.Persistent([1, Channels, 3]);
             int size = Channels * 3;
             own.CopyFrom<float>(before.AsSpan(document * size, size));
-            float[] alone = Apply(device, Cut(x, 1, 6, offsets[document], length), length, 4, own, offsets: null, batch: 1);
-            Assert.Equal(Bits(Cut(packed, 1, 6, offsets[document], length)), Bits(alone));
+            float[] alone = Apply(device, type, Cut(x, 1, Channels, offsets[document], length), [1, length, Channels], 4, own);
+            Assert.Equal(Bits(Cut(packed, 1, Channels, offsets[document], length)), Bits(alone));
             Assert.Equal(Bits(own.ToHost<float>()), Bits(state.ToHost<float>()[(document * size)..((document + 1) * size)]));
         }
     }
@@ -100,17 +125,20 @@ public sealed class ShortConvolutionTests
         Assert.Contains("recordGradients: false", error.Message, StringComparison.Ordinal);
     }
 
-    private static float[] Apply(CpuDevice device, float[] x, int time, int width, Tensor? state, SequenceOffsets? offsets, int batch = Batch)
+    private static Device Open(string name) => name == "cpu" ? new CpuDevice(2) { PoisonFreshMemory = true } : CudaTestDevices.Open(name);
+
+    private static float[] Apply(Device device, DType type, float[] x, Shape shape, int width, Tensor? state = null, SequenceOffsets? offsets = null)
     {
         using Step step = device.BeginStep(recordGradients: false);
-        Tensor weight = device.From<float>(Draw("weight", Channels * width), [Channels, width]);
-        Tensor bias = device.From<float>(Draw("bias", Channels), [Channels]);
-        return ShortConvolution.Apply(device.From<float>(x, [batch, time, Channels]), weight, bias, silu: true, state, offsets).ToHost<float>();
+        Tensor weight = device.From<float>(Draw("weight", shape[2] * width), [shape[2], width]);
+        Tensor bias = device.From<float>(Draw("bias", shape[2]), [shape[2]]);
+        Tensor input = Elementwise.Convert(device.From<float>(x, shape), type);
+        return Elementwise.Convert(ShortConvolution.Apply(input, weight, bias, silu: true, state, offsets), DType.Float32).ToHost<float>();
     }
 
     /// <summary>Tokens [first, first + length) of every batch row.</summary>
-    private static float[] Cut(float[] values, int batch, int time, int first, int length)
-        => [.. Enumerable.Range(0, batch).SelectMany(row => values.AsSpan(((row * time) + first) * Channels, length * Channels).ToArray())];
+    private static float[] Cut(float[] values, int batch, int channels, int first, int length)
+        => [.. Enumerable.Range(0, batch).SelectMany(row => values.AsSpan(((row * Time) + first) * channels, length * channels).ToArray())];
 
     private static float[] Draw(string name, int count)
     {

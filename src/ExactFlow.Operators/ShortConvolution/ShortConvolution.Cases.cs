@@ -58,6 +58,8 @@ public sealed class ShortConvolutionCases : IOperatorCases
                 return bias ? [x, weight, biasGradient] : [x, weight];
             })
         {
+            // The offsets of documents are copied to a GPU in the call.
+            CanBeCaptured = offsets is null,
             // z is a sum of `width` terms that may cancel.
             ForwardTolerance = 5e-7,
             GradientTolerance = 1e-6,
@@ -93,6 +95,7 @@ public sealed class ShortConvolutionCases : IOperatorCases
             ],
             (values, _) => new double[]?[values.Count])
         {
+            CanBeCaptured = offsets is null,
             ForwardTolerance = 5e-7,
         };
     }

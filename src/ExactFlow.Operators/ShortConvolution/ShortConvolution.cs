@@ -1,3 +1,4 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 
@@ -10,7 +11,7 @@ namespace ExactFlow.Operators;
 public static unsafe partial class ShortConvolution
 {
     /// <summary>y[t, c] = act(bias[c] + sum_j weight[c, j] x[t - (width - 1) + j, c]); tokens before the start of a sequence are zeros, or the carried state.</summary>
-    /// <param name="x">Float32 <c>[batch, time, channels]</c>.</param>
+    /// <param name="x">Float32 <c>[batch, time, channels]</c>, or bfloat16 on a GPU.</param>
     /// <param name="weight">Float32 <c>[channels, width]</c>; <c>weight[.., width - 1]</c> multiplies the current token.</param>
     /// <param name="bias">Float32 <c>[channels]</c>, or null.</param>
     /// <param name="silu">Whether SiLU follows.</param>
@@ -19,8 +20,8 @@ public static unsafe partial class ShortConvolution
     /// replaced by the last ones of this call. For inference: a call that records gradients refuses it.
     /// </param>
     /// <param name="offsets">Documents of a packed row (batch 1), or null when each batch entry is one sequence.</param>
-    /// <returns>Float32, the shape of <paramref name="x"/>.</returns>
-    /// <exception cref="InvalidInputException">Shapes do not fit, a dtype is not float32, devices differ, or a state was given while gradients are recorded.</exception>
+    /// <returns>The shape and dtype of <paramref name="x"/>.</returns>
+    /// <exception cref="InvalidInputException">Shapes or dtypes do not fit, devices differ, or a state was given while gradients are recorded.</exception>
     public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias = null, bool silu = true, Tensor? state = null, SequenceOffsets? offsets = null)
     {
         Check(x, weight, bias, state, offsets);
@@ -31,11 +32,16 @@ public static unsafe partial class ShortConvolution
                 "ShortConvolution was given a carried state in a step that records gradients, and a state has none: open the step with recordGradients: false, or leave the state out.");
         }
 
-        Tensor y = x.Device.Empty(x.Shape);
+        Tensor y = x.Device.Empty(x.Shape, x.DType);
+        Tensor? documents = null;
         switch (x.Device)
         {
             case CpuDevice cpu:
                 Forward(cpu, x, weight, bias, silu, state, offsets, y);
+                break;
+            case CudaDevice gpu:
+                documents = offsets is null ? null : gpu.From(offsets.Span, [offsets.Span.Length]);
+                Forward(gpu, x, weight, bias, silu, state, documents, y);
                 break;
             default:
                 throw Require.Implementation("ShortConvolution", x.Device);
@@ -43,7 +49,7 @@ public static unsafe partial class ShortConvolution
 
         if (tape is not null)
         {
-            Record(tape, x, weight, bias, silu, offsets, y);
+            Record(tape, x, weight, bias, silu, offsets, documents, y);
         }
 
         return y;
@@ -51,7 +57,7 @@ public static unsafe partial class ShortConvolution
 
     private static void Check(Tensor x, Tensor weight, Tensor? bias, Tensor? state, SequenceOffsets? offsets)
     {
-        Require.Float32("ShortConvolution", "x", x);
+        Require.Floating("ShortConvolution", "x", x);
         Require.Float32("ShortConvolution", "weight", weight);
         if (x.Shape.Rank != 3 || x.Shape[2] == 0)
         {
@@ -96,9 +102,15 @@ public static unsafe partial class ShortConvolution
         Require.SameDevice("ShortConvolution", "x", x, "state", state);
     }
 
-    private static void Record(Tape tape, Tensor x, Tensor weight, Tensor? bias, bool silu, SequenceOffsets? offsets, Tensor y)
+    private static void Record(Tape tape, Tensor x, Tensor weight, Tensor? bias, bool silu, SequenceOffsets? offsets, Tensor? documents, Tensor y)
         => tape.Record(y, () =>
         {
+            if (x.Device is CudaDevice gpu)
+            {
+                Backward(gpu, x, weight, bias, silu, documents, y.Grad!, CudaTarget.OfActivation(x), CudaTarget.Of(weight), CudaTarget.Of(bias));
+                return;
+            }
+
             var inputGradient = GradientTarget.Of(x);
             var weightGradient = GradientTarget.Of(weight);
             var biasGradient = GradientTarget.Of(bias);

@@ -1,0 +1,194 @@
+using System.Runtime.InteropServices;
+using ExactFlow.Cuda;
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Memory;
+
+namespace ExactFlow.Operators;
+
+public static unsafe partial class ShortConvolution
+{
+    private const string CudaSource = "short_convolution.cu";
+    private const string CudaGradientSource = "short_convolution_gradient.cu";
+
+    /// <summary>Taps of the filters whose kernels keep inputs in registers.</summary>
+    private const int Taps = 4;
+
+    /// <summary>Threads of a block, a power of two.</summary>
+    private const int Threads = 128;
+
+    private static readonly KernelName ConvolveUnits = KernelName.Of("convolve_units");
+    private static readonly KernelName ConvolveChannels = KernelName.Of("convolve_channels");
+    private static readonly KernelName ConvolveAny = KernelName.Of("convolve_any");
+    private static readonly KernelName CarryKernel = KernelName.Of("carry");
+    private static readonly KernelName GradientUnits = KernelName.Of("gradient_units");
+    private static readonly KernelName GradientChannels = KernelName.Of("gradient_channels");
+    private static readonly KernelName GradientAnyInner = KernelName.Of("gradient_any_inner");
+    private static readonly KernelName GradientAny = KernelName.Of("gradient_any");
+
+    private static void Forward(CudaDevice device, Tensor x, Tensor weight, Tensor? bias, bool silu, Tensor? state, Tensor? documents, Tensor y)
+    {
+        if (x.Count == 0)
+        {
+            return;
+        }
+
+        bool fourTaps = HasFourTaps(weight);
+        int perThread = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, y.Address) ? Taps : 1;
+        var layout = new Layout(x, weight, documents, perThread);
+        layout.Cut(shortest: 4, longest: 64, threads: 2048L * device.MultiprocessorCount);
+
+        // A thread that sees all of a sequence has its last inputs in registers.
+        bool carries = state is not null && fourTaps && documents is null && x.Shape[1] <= layout.Run;
+        var arguments = new ForwardArguments
+        {
+            Layout = layout,
+            Y = y.Address,
+            X = x.Address,
+            Weight = weight.Address,
+            Bias = bias?.Address ?? 0,
+            State = state?.Address ?? 0,
+            Silu = silu ? 1 : 0,
+            Carries = carries ? 1 : 0,
+        };
+        KernelName kernel = perThread > 1 ? ConvolveUnits : fourTaps ? ConvolveChannels : ConvolveAny;
+        CudaLaunch.Run(device, CudaSource, kernel, x.DType, layout.Geometry, arguments);
+        if (state is { Count: > 0 } && !carries)
+        {
+            Carry(device, x, state, documents);
+        }
+    }
+
+    /// <summary>Replaces each sequence's state by the last width - 1 inputs of state and x together, after everybody has read it.</summary>
+    private static void Carry(CudaDevice device, Tensor x, Tensor state, Tensor? documents)
+    {
+        var arguments = new CarryArguments
+        {
+            State = state.Address,
+            X = x.Address,
+            Offsets = documents?.Address ?? 0,
+            Time = x.Shape[1],
+            Count = (long)state.Shape[0] * x.Shape[2],
+            Channels = x.Shape[2],
+            Kept = state.Shape[2],
+        };
+        CudaLaunch.Run(device, CudaSource, CarryKernel, x.DType, CudaLaunch.Grid(device, arguments.Count, Threads), arguments);
+    }
+
+    private static void Backward(
+        CudaDevice device,
+        Tensor x,
+        Tensor weight,
+        Tensor? bias,
+        bool silu,
+        Tensor? documents,
+        Tensor outputGradient,
+        CudaTarget inputGradient,
+        CudaTarget weightGradient,
+        CudaTarget biasGradient)
+    {
+        bool fourTaps = HasFourTaps(weight);
+        bool units = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, outputGradient.Address, inputGradient.Address);
+        var layout = new Layout(x, weight, documents, units ? Taps : 1);
+
+        // Each run leaves sums for every channel behind: longer ones than forward, so that these stay a small part of what is moved.
+        layout.Cut(shortest: 16, longest: 128, threads: 512L * device.MultiprocessorCount);
+        bool sums = weightGradient.IsWanted || biasGradient.IsWanted;
+        int columns = checked((layout.Width + 1) * layout.Channels);
+        using var partial = new Scratch(device, sums ? layout.Runs * columns * sizeof(float) : 0);
+        using var inner = new Scratch(device, fourTaps ? 0 : x.Count * sizeof(float));
+        var arguments = new GradientArguments
+        {
+            Layout = layout,
+            InputGradient = inputGradient,
+            OutputGradient = outputGradient.Address,
+            X = x.Address,
+            Weight = weight.Address,
+            Bias = bias?.Address ?? 0,
+            Partial = sums ? partial.Address : 0,
+            Inner = inner.Address,
+            Silu = silu ? 1 : 0,
+        };
+        if (x.Count > 0)
+        {
+            if (!fourTaps)
+            {
+                CudaLaunch.Run(device, CudaGradientSource, GradientAnyInner, x.DType, layout.Geometry, arguments);
+            }
+
+            KernelName kernel = units ? GradientUnits : fourTaps ? GradientChannels : GradientAny;
+            CudaLaunch.Run(device, CudaGradientSource, kernel, x.DType, layout.Geometry, arguments);
+        }
+
+        if (sums)
+        {
+            CudaFold.Run(device, partial.Address, x.Count > 0 ? layout.Runs : 0, columns, layout.Width * layout.Channels, weightGradient, biasGradient);
+        }
+    }
+
+    /// <summary>Four taps, each channel's in one access.</summary>
+    private static bool HasFourTaps(Tensor weight) => weight.Shape[1] == Taps && CudaUnits.AreAligned(weight.Address);
+
+    /// <summary>Whether tokens are made of units of four channels.</summary>
+    private static bool HasUnits(Tensor x) => x.Shape[2] % Taps == 0;
+
+    /// <summary>Who works on which tokens and channels; <c>Layout</c> of short_convolution.cuh.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct Layout
+    {
+        public nint Offsets;
+        public long Time, Runs, RunsPerRow;
+        public int Documents, Run, Channels, Width, Units, Shift;
+        private readonly long rows;
+
+        public Layout(Tensor x, Tensor weight, Tensor? documents, int channelsPerThread)
+        {
+            rows = x.Shape[0];
+            Offsets = documents?.Address ?? 0;
+            Documents = documents is null ? 0 : documents.Shape[0] - 1;
+            (Time, Channels, Width) = (x.Shape[1], x.Shape[2], weight.Shape[1]);
+            Units = Channels / channelsPerThread;
+            while (1 << Shift < Units && 1 << Shift < Threads)
+            {
+                Shift++;
+            }
+        }
+
+        /// <summary>A block covers 2^Shift units and as many runs as it has threads for.</summary>
+        public readonly LaunchGeometry Geometry
+            => new(checked((int)((Runs + (Threads >> Shift) - 1) / (Threads >> Shift))), (Units + (1 << Shift) - 1) >> Shift, 1, Threads, 1, 1, 0);
+
+        /// <summary>Cuts rows into runs of a multiple of four tokens, as long as about <paramref name="threads"/> threads have one each.</summary>
+        public void Cut(int shortest, int longest, long threads)
+        {
+            long length = (rows * Time * Units / threads) + 3 & ~3L;
+            Run = (int)Math.Clamp(length, shortest, longest);
+            RunsPerRow = (Time + Run - 1) / Run;
+            Runs = rows * RunsPerRow;
+        }
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct ForwardArguments
+    {
+        public Layout Layout;
+        public nint Y, X, Weight, Bias, State;
+        public int Silu, Carries;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct CarryArguments
+    {
+        public nint State, X, Offsets;
+        public long Time, Count;
+        public int Channels, Kept;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct GradientArguments
+    {
+        public Layout Layout;
+        public CudaTarget InputGradient;
+        public nint OutputGradient, X, Weight, Bias, Partial, Inner;
+        public int Silu;
+    }
+}

@@ -1,0 +1,68 @@
+#include "activations.cuh"
+#include "units.cuh"
+
+// A thread has N neighbouring channels of a run of tokens. Tokens are counted over all rows; runs do not cross rows. A block covers 2^shift units of channels
+// side by side and blockDim.x >> shift runs.
+struct Layout
+{
+    const int* offsets;        // of packed documents in the one row, or null: every row is a sequence
+    i64 time, runs, runs_per_row;
+    int documents, run, channels, width, units, shift;
+    i64 rows;
+};
+
+struct Sequence { i64 start, end, index; };
+
+__device__ __forceinline__ int unit_of(const Layout& g) { return (int)(blockIdx.y << g.shift) + (int)(threadIdx.x & ((1u << g.shift) - 1)); }
+__device__ __forceinline__ i64 run_of(const Layout& g) { return (i64)blockIdx.x * (blockDim.x >> g.shift) + (threadIdx.x >> g.shift); }
+
+// Tokens [first, last) of a run in a row that ends with `row_end`.
+struct Run { i64 first, last, row_end; };
+__device__ __forceinline__ Run tokens_of(const Layout& g, i64 run)
+{
+    i64 row = run / g.runs_per_row, first = row * g.time + (run - row * g.runs_per_row) * g.run, row_end = (row + 1) * g.time;
+    return { first, min(first + g.run, row_end), row_end };
+}
+
+// The sequence of a token: the first document that ends behind it.
+__device__ __forceinline__ Sequence sequence_at(const Layout& g, i64 token)
+{
+    if (!g.offsets)
+    {
+        i64 row = token / g.time;
+        return { row * g.time, (row + 1) * g.time, row };
+    }
+    int low = 0, high = g.documents - 1;
+    while (low < high)
+    {
+        int middle = (low + high) >> 1;
+        if (g.offsets[middle + 1] <= token) low = middle + 1;
+        else high = middle;
+    }
+    return { g.offsets[low], g.offsets[low + 1], low };
+}
+
+// Goes on to the document of a token at or behind the end of this one; documents may be empty.
+__device__ __forceinline__ void advance(const Layout& g, Sequence& s, i64 token)
+{
+    while (s.end <= token)
+    {
+        s.index++;
+        s.start = s.end;
+        s.end = g.offsets[s.index + 1];
+    }
+}
+
+// The inputs of a token at or before one of sequence s; before its start those of the state [sequences][channels][width - 1], oldest first, or zero.
+template <typename T, int N> __device__ __forceinline__ void input_at(const Layout& g, const T* x, const float* state, const Sequence& s, i64 token, int channel, float (&v)[N])
+{
+    if (token >= s.start)
+    {
+        load_unit(v, x + token * g.channels + channel);
+        return;
+    }
+    const int kept = g.width - 1;
+    const float* entry = state ? state + (s.index * g.channels + channel) * kept + (kept - (int)(s.start - token)) : nullptr;
+#pragma unroll
+    for (int j = 0; j < N; j++) v[j] = state ? entry[j * kept] : 0.f;
+}
