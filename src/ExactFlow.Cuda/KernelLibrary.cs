@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Reflection;
 using System.Text;
 
@@ -58,7 +59,7 @@ public sealed class KernelLibrary : IDisposable
         modules.Clear();
     }
 
-    /// <summary>The text of an embedded source with its includes put in place, each once.</summary>
+    /// <summary>The text of an embedded source with its includes put in place, each once, and marked so that messages name the file and line they are in.</summary>
     public static string Source(Assembly assembly, string name)
     {
         ArgumentNullException.ThrowIfNull(assembly);
@@ -77,11 +78,13 @@ public sealed class KernelLibrary : IDisposable
         using var reader = new StreamReader(stream);
         var text = new StringBuilder();
         const string Include = "#include \"";
-        while (reader.ReadLine() is { } line)
+        text.Append(CultureInfo.InvariantCulture, $"#line 1 \"{name}\"\n");
+        for (int number = 1; reader.ReadLine() is { } line; number++)
         {
             if (line.StartsWith(Include, StringComparison.Ordinal))
             {
                 text.Append(Expand(assembly, line[Include.Length..].TrimEnd('"', ' '), included));
+                text.Append(CultureInfo.InvariantCulture, $"#line {number + 1} \"{name}\"\n");
             }
             else
             {

@@ -128,7 +128,7 @@ public sealed unsafe class EmulationTests
     {
         using CudaDevice device = CudaTestDevices.OpenEmulated();
 
-        float[] found = Run(device, "unwritten", new LaunchGeometry(5, 1, 1, 32, 1, 1, 128), Ramp(1), 64);
+        float[] found = Run(device, "unwritten", new LaunchGeometry(5, 1, 1, 32, 1, 1, 128), Ramp(1), 5 * 64);
 
         Assert.All(found, value => Assert.True(float.IsNaN(value), $"{value}"));
     }
@@ -137,24 +137,56 @@ public sealed unsafe class EmulationTests
     [InlineData("some_never_arrive", 64, 0, "deadlock")]
     [InlineData("two_barriers", 64, 0, "thread 32 waits at the barrier")]
     [InlineData("part_of_a_warp", 32, 0, "deadlock: 20 lanes of warp 0 wait at a shuffle")]
-    [InlineData("past_the_end", 32, 0, "past the end of a block")]
-    [InlineData("before_the_start", 32, 0, "before a block")]
-    [InlineData("past_dynamic_shared", 32, 256, "past the end of its 256 bytes of dynamic shared memory")]
+    [InlineData("past_the_end", 32, 0, "writes 4 bytes at byte 256 of a block of 256 bytes")]
+    [InlineData("before_the_start", 32, 0, "writes 4 bytes, 4 bytes before a block")]
+    [InlineData("past_dynamic_shared", 32, 256, "writes 4 bytes at byte 256 of 256 bytes of dynamic shared memory")]
     [InlineData("past_static_shared", 32, 0, "index 64 is outside the array")]
+    [InlineData("far_outside", 32, 0, "no memory of the device")]
     [InlineData("misaligned", 32, 0, "misaligned")]
+    [InlineData("no_barrier_before_read", 64, 0, "race: probes.cu line")]
+    [InlineData("no_barrier_before_write", 64, 256, "race: probes.cu line")]
+    [InlineData("no_syncwarp", 32, 0, "race: probes.cu line")]
+    [InlineData("blocks_write_the_same", 32, 0, "that a thread of another block writes", 2)]
+    [InlineData("a_block_reads_anothers", 32, 0, "that a thread of another block writes", 2)]
+    [InlineData("no_wait_before_read", 32, 0, "while a cp.async to it is under way")]
     [InlineData("block_sums", 512, 0, "its launch bounds allow 256 threads")]
     [InlineData("reverse", 48, 0, "whole warps")]
-    public void A_faulty_kernel_is_named_and_the_device_stays_usable(string kernel, int threads, int sharedBytes, string expected)
+    public void A_faulty_kernel_is_named_and_the_device_stays_usable(string kernel, int threads, int sharedBytes, string expected, int blocks = 1)
     {
         using CudaDevice device = CudaTestDevices.OpenEmulated();
 
-        var exception = Assert.Throws<CudaException>(() => Run(device, kernel, new LaunchGeometry(1, 1, 1, threads, 1, 1, sharedBytes), Ramp(64), 64));
+        var exception = Assert.Throws<CudaException>(() => Run(device, kernel, new LaunchGeometry(blocks, 1, 1, threads, 1, 1, sharedBytes), Ramp(128), 64));
 
         Assert.Equal("cuLaunchKernel", exception.Call);
         Assert.Contains(kernel, exception.Message, StringComparison.Ordinal);
         Assert.Contains(expected, exception.Message, StringComparison.Ordinal);
         Assert.Equal([Ramp(256).Sum()], Run(device, "block_sums", new LaunchGeometry(1, 1, 1, 256, 1, 1, 0), Ramp(256), 1));
         Assert.Equal(0, device.Pool.RentedBlocks);
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
+    public void Lanes_meet_at_syncwarp(string name)
+    {
+        using CudaDevice device = CudaTestDevices.Open(name);
+        Assert.Equal(Enumerable.Repeat(2f, 32), Run(device, "with_syncwarp", new LaunchGeometry(1, 1, 1, 32, 1, 1, 0), Ramp(1), 32));
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
+    public void The_last_block_may_add_up_what_all_wrote(string name)
+    {
+        using CudaDevice device = CudaTestDevices.Open(name);
+        Assert.Equal([28, 1, 2, 3, 4, 5, 6, 7], Run(device, "last_block_adds_up", new LaunchGeometry(7, 1, 1, 32, 1, 1, 0), [0], 8));
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
+    public void Asynchronous_copies_arrive_group_by_group(string name)
+    {
+        using CudaDevice device = CudaTestDevices.Open(name);
+        float[] x = Ramp(5 * 128);
+        Assert.Equal(x.Chunk(128).SelectMany(piece => piece.Reverse()), Run(device, "pipeline", new LaunchGeometry(1, 1, 1, 32, 1, 1, 0), x, x.Length));
     }
 
     [Fact]

@@ -26,7 +26,19 @@ public sealed class KernelLibraryTests : IDisposable
         (string name, string source, IReadOnlyList<string> options) = Assert.Single(compiler.Asked);
         Assert.Equal("including.cu", name);
         Assert.Contains("--gpu-architecture=sm_90a", options);
-        Assert.Equal("// shared\nint shared_value();\n// kernel\nint kernel_value();\n", source);
+        Assert.Equal(
+            """
+            #line 1 "including.cu"
+            #line 1 "shared.cuh"
+            // shared
+            int shared_value();
+            #line 2 "including.cu"
+            // kernel
+            int kernel_value();
+            #line 5 "including.cu"
+
+            """,
+            source);
     }
 
     [Fact]

@@ -24,13 +24,13 @@ extern "C" __global__ void reverse(const ProbeArgs g)
     g.y[start + threadIdx.x] = s[blockDim.x - 1 - threadIdx.x];
 }
 
-// y[i] = what shared memory holds before anything was written to it: static and dynamic.
+// y[block][64] = what shared memory holds before anything was written to it: static and dynamic.
 extern "C" __global__ void unwritten(const ProbeArgs g)
 {
     DYNAMIC_SHARED(raw);
     __shared__ float fixed[32];
-    g.y[threadIdx.x] = fixed[threadIdx.x];
-    g.y[32 + threadIdx.x] = ((float*)raw)[threadIdx.x];
+    g.y[blockIdx.x * 64 + threadIdx.x] = fixed[threadIdx.x];
+    g.y[blockIdx.x * 64 + 32 + threadIdx.x] = ((float*)raw)[threadIdx.x];
     __syncthreads();
     fixed[threadIdx.x] = 1.f;
     ((float*)raw)[threadIdx.x] = 1.f;
@@ -124,4 +124,97 @@ extern "C" __global__ void past_static_shared(const ProbeArgs g)
     room[g.n + threadIdx.x] = 1.f;
     g.y[threadIdx.x] = room[g.n];
 }
+extern "C" __global__ void far_outside(const ProbeArgs g) { g.y[(i64)1 << 40] = 1.f; }
 extern "C" __global__ void misaligned(const ProbeArgs g) { *(float4*)(g.y + 1) = make_float4(1.f, 2.f, 3.f, 4.f); }
+
+// A shared value is read without a barrier after its write.
+extern "C" __global__ void no_barrier_before_read(const ProbeArgs g)
+{
+    __shared__ float room[64];
+    room[threadIdx.x] = 1.f;
+    g.y[threadIdx.x] = room[threadIdx.x ^ 32];
+}
+// A shared value is overwritten without a barrier after it was read.
+extern "C" __global__ void no_barrier_before_write(const ProbeArgs g)
+{
+    DYNAMIC_SHARED(raw);
+    float* room = (float*)raw;
+    for (int i = 0; i < 2; i++)
+    {
+        room[threadIdx.x] = i;
+        __syncthreads();
+        g.y[threadIdx.x] = room[threadIdx.x ^ 32];
+    }
+}
+// Lanes of a warp need __syncwarp, shuffles do not order memory.
+extern "C" __global__ void no_syncwarp(const ProbeArgs g)
+{
+    __shared__ float room[32];
+    room[threadIdx.x] = 1.f;
+    float x = __shfl_xor_sync(0xFFFFFFFFu, 1.f, 1);
+    g.y[threadIdx.x] = x + room[threadIdx.x ^ 1];
+}
+extern "C" __global__ void with_syncwarp(const ProbeArgs g)
+{
+    __shared__ float room[32];
+    for (int i = 0; i < 3; i++)
+    {
+        room[threadIdx.x] = i;
+        __syncwarp();
+        g.y[threadIdx.x] = room[threadIdx.x ^ 1];
+        __syncwarp();
+    }
+}
+// Two blocks write the same element, and one reads what the other writes.
+extern "C" __global__ void blocks_write_the_same(const ProbeArgs g) { g.y[threadIdx.x] = 1.f; }
+extern "C" __global__ void a_block_reads_anothers(const ProbeArgs g)
+{
+    float x = blockIdx.x == 0 ? 0.f : g.y[0];
+    if (blockIdx.x == 0) g.y[threadIdx.x] = 1.f;
+    else g.y[32 + threadIdx.x] = x;
+}
+// The last block that comes adds up what all wrote: ordered by the counter in x.
+extern "C" __global__ void last_block_adds_up(const ProbeArgs g)
+{
+    __shared__ int position;
+    if (threadIdx.x == 0)
+    {
+        g.y[1 + blockIdx.x] = blockIdx.x + 1.f;
+        __threadfence();
+        position = atomicAdd((int*)g.x, 1);
+    }
+    __syncthreads();
+    if (position == (int)gridDim.x - 1 && threadIdx.x == 0)
+    {
+        float sum = 0.f;
+        for (int i = 0; i < (int)gridDim.x; i++) sum += g.y[1 + i];
+        g.y[0] = sum;
+    }
+}
+// What cp.async fetches is read before cp_wait, though behind a barrier.
+extern "C" __global__ void no_wait_before_read(const ProbeArgs g)
+{
+    __shared__ __align__(16) float room[128];
+    cp16(room + threadIdx.x * 4, g.x + threadIdx.x * 4, true);
+    cp_commit();
+    __syncthreads();
+    g.y[threadIdx.x] = room[threadIdx.x * 4];
+}
+// Two groups under way, the older one is used: x into y, pieces of 16 bytes.
+extern "C" __global__ void pipeline(const ProbeArgs g)
+{
+    __shared__ __align__(16) float room[2][128];
+    int rounds = (int)(g.n / 128);
+    for (int i = 0; i < rounds + 1; i++)
+    {
+        if (i < rounds) cp16(room[i & 1] + threadIdx.x * 4, g.x + i * 128 + threadIdx.x * 4, true);
+        cp_commit();
+        if (i > 0)
+        {
+            cp_wait<1>();
+            __syncthreads();
+            for (int k = threadIdx.x; k < 128; k += 32) g.y[(i - 1) * 128 + k] = room[(i - 1) & 1][127 - k];
+            __syncthreads();
+        }
+    }
+}

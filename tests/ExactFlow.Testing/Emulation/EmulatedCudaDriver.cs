@@ -438,7 +438,7 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
 
     private CudaResult Run(EmulatedKernel kernel, LaunchGeometry geometry, byte[][] arguments)
     {
-        string? stopped = kernel.Run(geometry, arguments, processor ??= new EmulatedProcessor());
+        string? stopped = kernel.Run(geometry, arguments, processor ??= new EmulatedProcessor(), memory);
         if (stopped is not null)
         {
             return Fail(CudaResult.LaunchFailed, $"kernel {kernel.Name}, {stopped}");

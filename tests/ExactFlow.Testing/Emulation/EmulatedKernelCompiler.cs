@@ -15,16 +15,16 @@ public sealed partial class EmulatedKernelCompiler : IKernelCompiler
     private const string Compiler = "g++";
 
     /// <summary>
-    /// The sanitizers call into the header, not into a library: misaligned vector accesses and indices outside of arrays of known size end the launch.
-    /// Symbols stay local, or two loaded copies of a kernel would share their variables.
+    /// The sanitizers call into the headers, not into a library: of every access to memory they are told. Symbols stay local, or two loaded copies of a
+    /// kernel would share their variables. Line numbers are there to name the places of faults.
     /// </summary>
     private static readonly string[] Options =
     [
         "-std=c++17", "-O1", "-march=native", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off",
-        "-fsanitize=alignment,bounds", "-nostdlib", "-Wno-unknown-pragmas", "-Werror=return-type", "-Werror=uninitialized",
+        "-fsanitize=alignment,bounds", "-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0", "-g1", "-nostdlib", "-Wno-unknown-pragmas", "-Werror=return-type", "-Werror=uninitialized",
     ];
 
-    private static readonly string Header = ReadHeader();
+    private static readonly string Header = string.Concat(((string[])["emulation.h", "emulation_checks.h", "emulation_language.h"]).Select(ReadHeader));
 
     private static readonly Lazy<string?> FoundVersion = new(FindVersion);
 
@@ -33,7 +33,7 @@ public sealed partial class EmulatedKernelCompiler : IKernelCompiler
 
     /// <inheritdoc/>
     public string Version { get; } =
-        $"{FoundVersion.Value} {string.Join(' ', Options)} with emulation.h {Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Header)))}";
+        $"{FoundVersion.Value} {string.Join(' ', Options)} with {Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Header + Table(""))))}";
 
     /// <inheritdoc/>
     public byte[] Compile(string name, string source, IReadOnlyList<string> options)
@@ -62,7 +62,7 @@ public sealed partial class EmulatedKernelCompiler : IKernelCompiler
         }
 
         return $$"""
-            extern "C" __attribute__((visibility("default"))) const emulation::Kernel* emulation_kernels(int* count)
+            extern "C" __attribute__((visibility("default"), no_sanitize("thread"))) const emulation::Kernel* emulation_kernels(int* count)
             {
                 static constexpr emulation::Kernel kernels[] = {
             {{entries}}    {nullptr, nullptr, 0, 0, nullptr} };
@@ -105,11 +105,11 @@ public sealed partial class EmulatedKernelCompiler : IKernelCompiler
         }
     }
 
-    private static string ReadHeader()
+    private static string ReadHeader(string name)
     {
-        using Stream stream = typeof(EmulatedKernelCompiler).Assembly.GetManifestResourceStream("emulation.h")!;
+        using Stream stream = typeof(EmulatedKernelCompiler).Assembly.GetManifestResourceStream(name)!;
         using var reader = new StreamReader(stream);
-        return reader.ReadToEnd();
+        return $"#line 1 \"{name}\"\n{reader.ReadToEnd()}";
     }
 
     [GeneratedRegex("""extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\(\s*(?<threads>(?:[^(),]|\([^()]*\))+)(?:,[^()]*)?\)\s*)?(?<name>\w+)\s*\(""", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 10_000)]

@@ -9,13 +9,21 @@ internal sealed unsafe class EmulatedMemory
     private const byte GuardByte = 0xA5;
     private const int Alignment = 256;
     private static readonly byte[] IntactGuard = [.. Enumerable.Repeat(GuardByte, GuardBytes)];
+
+    /// <summary>Bytes that the kernels' checks keep for two bytes of memory: sizeof(emulation::Shadow).</summary>
+    public const int ShadowBytes = 28;
+
     private readonly SortedList<nint, nuint> blocks = [];
+    private NativeBlock[] described = [];
 
     /// <summary>Bytes taken.</summary>
     public nuint UsedBytes { get; private set; }
 
     /// <summary>Sizes of the blocks that were not freed.</summary>
     public IEnumerable<nuint> Sizes => blocks.Values;
+
+    /// <summary>All blocks, by address, for the checks that kernels make.</summary>
+    public ReadOnlySpan<NativeBlock> Blocks => described;
 
     /// <summary>Takes a block.</summary>
     public nint Allocate(nuint bytes)
@@ -26,6 +34,8 @@ internal sealed unsafe class EmulatedMemory
         NativeMemory.Fill(start + GuardBytes, bytes, 0xFF);
         nint address = (nint)(start + GuardBytes);
         blocks.Add(address, bytes);
+        var block = new NativeBlock { Start = address, End = address + (nint)bytes, Shadow = (nint)NativeMemory.AllocZeroed((bytes + 1) / 2, ShadowBytes) };
+        described = [.. described.Append(block).OrderBy(other => other.Start)];
         UsedBytes += bytes;
         return address;
     }
@@ -38,6 +48,8 @@ internal sealed unsafe class EmulatedMemory
             return false;
         }
 
+        NativeMemory.Free((void*)described.Single(block => block.Start == address).Shadow);
+        described = [.. described.Where(block => block.Start != address)];
         UsedBytes -= bytes;
         NativeMemory.Fill((void*)address, bytes, 0xFF);
         NativeMemory.AlignedFree((byte*)address - GuardBytes);

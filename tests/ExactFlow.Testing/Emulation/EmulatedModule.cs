@@ -16,6 +16,7 @@ internal sealed unsafe class EmulatedModule
     private EmulatedModule(string key, ReadOnlySpan<byte> image)
     {
         this.key = key;
+        var places = new CodePlaces(image.ToArray());
         using var folder = new TemporaryFolder();
         string path = folder["kernels.so"];
         File.WriteAllBytes(path, image);
@@ -27,7 +28,7 @@ internal sealed unsafe class EmulatedModule
         for (int i = 0; i < count; i++)
         {
             string name = Marshal.PtrToStringUTF8(table[i].Name)!;
-            kernels.Add(name, new EmulatedKernel(name, table[i], run));
+            kernels.Add(name, new EmulatedKernel(name, table[i], run, places));
         }
     }
 
@@ -62,12 +63,14 @@ internal sealed unsafe class EmulatedKernel
 {
     private readonly NativeKernel native;
     private readonly delegate* unmanaged<NativeLaunch*, int> run;
+    private readonly CodePlaces places;
 
-    public EmulatedKernel(string name, NativeKernel native, delegate* unmanaged<NativeLaunch*, int> run)
+    public EmulatedKernel(string name, NativeKernel native, delegate* unmanaged<NativeLaunch*, int> run, CodePlaces places)
     {
         Name = name;
         this.native = native;
         this.run = run;
+        this.places = places;
     }
 
     /// <summary>Its exported name.</summary>
@@ -92,32 +95,47 @@ internal sealed unsafe class EmulatedKernel
     }
 
     /// <summary>Runs all blocks; null, or what went wrong.</summary>
-    public string? Run(LaunchGeometry geometry, byte[][] arguments, EmulatedProcessor processor)
+    public string? Run(LaunchGeometry geometry, byte[][] arguments, EmulatedProcessor processor, EmulatedMemory memory)
     {
         const int ProblemBytes = 1024;
         byte* problem = stackalloc byte[ProblemBytes];
         nint* pointers = stackalloc nint[arguments.Length + 1];
         using var block = new AlignedCopies(arguments, pointers);
-        var launch = new NativeLaunch
+        fixed (NativeBlock* blocks = memory.Blocks)
         {
-            Kernel = native.Run,
-            Arguments = pointers,
-            GridX = geometry.GridX,
-            GridY = geometry.GridY,
-            GridZ = geometry.GridZ,
-            BlockX = geometry.BlockX,
-            BlockY = geometry.BlockY,
-            BlockZ = geometry.BlockZ,
-            SharedBytes = geometry.SharedBytes,
-            SharedGuard = EmulatedProcessor.SharedGuardBytes,
-            LastBlock = (long)geometry.GridX * geometry.GridY * geometry.GridZ,
-            Shared = processor.Shared,
-            Stacks = processor.Stacks,
-            StackBytes = EmulatedProcessor.StackBytes,
-            Problem = problem,
-            ProblemBytes = ProblemBytes,
-        };
-        return run(&launch) == 0 ? null : Marshal.PtrToStringUTF8((nint)problem);
+            var launch = new NativeLaunch
+            {
+                Kernel = native.Run,
+                Arguments = pointers,
+                GridX = geometry.GridX,
+                GridY = geometry.GridY,
+                GridZ = geometry.GridZ,
+                BlockX = geometry.BlockX,
+                BlockY = geometry.BlockY,
+                BlockZ = geometry.BlockZ,
+                SharedBytes = geometry.SharedBytes,
+                SharedGuard = EmulatedProcessor.SharedGuardBytes,
+                LastBlock = (long)geometry.GridX * geometry.GridY * geometry.GridZ,
+                Shared = processor.Shared,
+                SharedCapacity = EmulatedProcessor.MaxSharedBytes + EmulatedProcessor.SharedGuardBytes,
+                Stacks = processor.Stacks,
+                StackBytes = EmulatedProcessor.StackBytes,
+                Problem = problem,
+                ProblemBytes = ProblemBytes,
+                Copies = processor.Copies,
+                Blocks = blocks,
+                BlockCount = memory.Blocks.Length,
+                SharedShadow = processor.SharedShadow,
+                Epoch = processor.Epoch,
+            };
+            if (run(&launch) == 0)
+            {
+                return null;
+            }
+        }
+
+        processor.Forget();
+        return places.Name(Marshal.PtrToStringUTF8((nint)problem)!);
     }
 
     /// <summary>Arguments at addresses that suit any type.</summary>
@@ -143,40 +161,6 @@ internal sealed unsafe class EmulatedKernel
     }
 }
 
-/// <summary>Memory that a block uses while it runs: its shared memory and the stacks of its threads. Untouched pages cost nothing.</summary>
-internal sealed unsafe class EmulatedProcessor : IDisposable
-{
-    /// <summary>Shared memory that a block may use, as on an H100.</summary>
-    public const int MaxSharedBytes = 232_448;
-
-    /// <summary>Bytes behind the dynamic shared memory that must stay as they are.</summary>
-    public const int SharedGuardBytes = 1024;
-
-    /// <summary>Stack of a thread.</summary>
-    public const long StackBytes = 128 * 1024;
-
-    /// <summary>Takes the memory.</summary>
-    public EmulatedProcessor()
-    {
-        Shared = (byte*)NativeMemory.AlignedAlloc(MaxSharedBytes + SharedGuardBytes, 1024);
-        Stacks = (byte*)NativeMemory.AlignedAlloc((nuint)(StackBytes * LaunchGeometry.MaxThreads), 4096);
-    }
-
-    /// <summary>Shared memory.</summary>
-    public byte* Shared { get; private set; }
-
-    /// <summary>Stacks, one after another.</summary>
-    public byte* Stacks { get; private set; }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        NativeMemory.AlignedFree(Shared);
-        NativeMemory.AlignedFree(Stacks);
-        Shared = Stacks = null;
-    }
-}
-
 /// <summary>emulation::Launch.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct NativeLaunch
@@ -185,10 +169,17 @@ internal unsafe struct NativeLaunch
     public nint* Arguments;
     public int GridX, GridY, GridZ, BlockX, BlockY, BlockZ, SharedBytes, SharedGuard;
     public long FirstBlock, LastBlock;
-    public byte* Shared, Stacks;
+    public byte* Shared;
+    public long SharedCapacity;
+    public byte* Stacks;
     public long StackBytes;
+    public nint Copies;
     public byte* Problem;
     public long ProblemBytes;
+    public NativeBlock* Blocks;
+    public long BlockCount;
+    public nint SharedShadow;
+    public uint* Epoch;
 }
 
 /// <summary>emulation::Kernel.</summary>
@@ -198,4 +189,11 @@ internal unsafe struct NativeKernel
     public nint Name, Run;
     public int Parameters, MaxThreads;
     public int* Sizes;
+}
+
+/// <summary>emulation::Block.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct NativeBlock
+{
+    public nint Start, End, Shadow;
 }
