@@ -90,6 +90,18 @@ public sealed class LanguageModel : IDisposable
         return flops;
     }
 
+    /// <summary>Chooses what the backward pass computes again instead of keeping it from the forward pass: less memory for more time, the same gradients.</summary>
+    /// <param name="level">How much.</param>
+    /// <param name="blocks">How many blocks, from the first on; the others do what the level below does. 0 for all.</param>
+    public void Recompute(Recomputation level, int blocks = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(blocks);
+        for (int i = 0; i < network.Blocks.Count; i++)
+        {
+            network.Blocks[i].Recomputation = blocks == 0 || i < blocks || level == Recomputation.None ? level : level - 1;
+        }
+    }
+
     /// <summary>Runs the model up to the final norm.</summary>
     /// <param name="ids">Int32 [batch, time].</param>
     /// <param name="offsets">Documents of a packed row (batch 1): none sees another.</param>

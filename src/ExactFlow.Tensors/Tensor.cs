@@ -1,18 +1,20 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using ExactFlow.Tensors.Autograd;
 using ExactFlow.Tensors.Memory;
 
 namespace ExactFlow.Tensors;
 
 /// <summary>
 /// A dense row-major array on a device. Always contiguous: operators that would stride copy instead.
-/// Tensors of a step end with it; persistent ones (<see cref="Device.Persistent"/>, <see cref="Autograd.Step.Keep"/>) end with <see cref="Dispose"/>.
+/// Tensors of a step end with it; persistent ones (<see cref="Device.Persistent"/>, <see cref="Step.Keep"/>) end with <see cref="Dispose"/>.
 /// </summary>
 public sealed unsafe class Tensor : IDisposable
 {
     private DeviceBuffer? buffer;
     private GradientSlot? gradient;
-    private readonly long byteOffset;
+    private long byteOffset;
+    private bool isGradient;
     private bool isPersistent;
     private bool sharesGradient;
 
@@ -53,6 +55,12 @@ public sealed unsafe class Tensor : IDisposable
             return written is null || written.Shape == Shape ? written : written.View(Shape);
         }
     }
+
+    /// <summary>Whether a gradient was written.</summary>
+    internal bool HasGrad => gradient is { IsWritten: true };
+
+    /// <summary>Whether it is the gradient of a tensor and was not used up.</summary>
+    internal bool IsLiveGradient => isGradient && buffer is not null;
 
     /// <summary>Address of the first element on its device.</summary>
     /// <exception cref="ObjectDisposedException">Its step has ended, or it was disposed.</exception>
@@ -114,7 +122,7 @@ public sealed unsafe class Tensor : IDisposable
             Separate(slot, adopted);
         }
 
-        slot.Value ??= slot.IsPersistent ? Device.Persistent(slot.Shape, slot.Type) : Device.Empty(slot.Shape, slot.Type);
+        slot.Value ??= slot.IsPersistent ? Device.Persistent(slot.Shape, slot.Type) : EmptyGradient(slot);
         accumulate = slot.IsWritten;
         slot.IsWritten = true;
         return slot.Value.Shape == Shape ? slot.Value : slot.Value.View(Shape);
@@ -138,6 +146,7 @@ public sealed unsafe class Tensor : IDisposable
 
         // A view, which holds the memory when the gradient it came from is released.
         slot.Value = computed.View(slot.Shape, computed.byteOffset, null);
+        slot.Value.isGradient = true;
         slot.Value.buffer!.GradientOwners++;
         slot.IsAdopted = true;
         slot.IsWritten = true;
@@ -173,7 +182,8 @@ public sealed unsafe class Tensor : IDisposable
     public void Backward(Tensor gradientOfThis)
     {
         SeedGrad(gradientOfThis);
-        (Device.CurrentStep ?? throw new InvalidOperationException("Backward needs the step in which the loss was computed, but none is open.")).Tape.Backward();
+        Step step = Device.CurrentStep ?? throw new InvalidOperationException("Backward needs the step in which the loss was computed, but none is open.");
+        step.Tape.Backward(step);
     }
 
     /// <summary>Adds a gradient without running the tape: for results that several tensors are differentiated from, before the last one's <see cref="Backward(Tensor)"/>.</summary>
@@ -347,10 +357,46 @@ public sealed unsafe class Tensor : IDisposable
         }
     }
 
+    /// <summary>Gives up the memory of a result that will be computed again.</summary>
+    internal void ReleaseSole()
+    {
+        if (buffer is not { References: 1 })
+        {
+            throw new InvalidOperationException($"A result {Shape} was to be computed again instead of kept, but its memory is shared with a view of it, or gone: read it as it is.");
+        }
+
+        ReleaseBuffer();
+    }
+
+    /// <summary>Takes the memory of an equal tensor in the place of what was given up.</summary>
+    internal void ShareMemoryOf(Tensor other)
+    {
+        buffer = other.buffer ?? throw other.Ended();
+        buffer.References++;
+        byteOffset = other.byteOffset;
+    }
+
+    /// <summary>Makes the gradient of this tensor that of another one in its place, which nobody has written to yet.</summary>
+    internal void MoveGradTo(Tensor other)
+    {
+        if (gradient is { Value: not null } from && other.gradient is { Value: null } to)
+        {
+            (to.Value, to.IsWritten, to.IsAdopted) = (from.Value, from.IsWritten, from.IsAdopted);
+            (from.Value, from.IsWritten, from.IsAdopted) = (null, false, false);
+        }
+    }
+
+    private Tensor EmptyGradient(GradientSlot slot)
+    {
+        Tensor empty = Device.Empty(slot.Shape, slot.Type);
+        empty.isGradient = true;
+        return empty;
+    }
+
     /// <summary>Gives a slot memory of its own in the place of what it shares with other gradients.</summary>
     private void Separate(GradientSlot slot, Tensor shared)
     {
-        slot.Value = Device.Empty(slot.Shape, slot.Type);
+        slot.Value = EmptyGradient(slot);
         if (slot.IsWritten)
         {
             slot.Value.CopyFrom(shared);

@@ -105,6 +105,7 @@ internal sealed class GraphedStep : IDisposable
         for (int batch = 0; batch < options.Accumulation; batch++)
         {
             using Step step = device.BeginStep();
+            step.ReleasesBehindBackward = true;
             Tensor loss = task.Loss(inputs.Slice(batch * options.Batch, options.Batch), targets.Slice(batch * options.Batch, options.Batch));
             losses.Slice(batch, 1).CopyFrom(loss);
             loss.Backward(one);

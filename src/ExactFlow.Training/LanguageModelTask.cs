@@ -24,6 +24,7 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
         this.options = options ?? throw new ArgumentNullException(nameof(options));
         this.text = text ?? throw new ArgumentNullException(nameof(text));
         Model = new LanguageModel(device, Configure(options, text), (ulong)options.Seed, ModelPrecision.On(device, options.Model.Precision));
+        Model.Recompute(Enum.Parse<Recomputation>(options.Model.Recompute, ignoreCase: true), options.Model.RecomputeBlocks);
         evaluator = new Evaluator(Model, text.TokenBytes);
         tokenizerJson = text.TokenizerJson;
         prompt = [text.EndOfText, .. text.Tokenizer.Encode(options.Evaluation.Prompt, recogniseSpecialTokens: false)];

@@ -106,7 +106,7 @@ public sealed partial class Trainer
         foreach (string key in then.Select(pair => pair.Key).Union(now.Select(pair => pair.Key), StringComparer.Ordinal))
         {
             string path = prefix + key;
-            if (path is "name" or "checkpoints")
+            if (path is "name" or "checkpoints" or "model.recompute" or "model.recompute_blocks")
             {
                 continue;
             }

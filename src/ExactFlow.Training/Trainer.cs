@@ -174,7 +174,7 @@ public sealed partial class Trainer : IDisposable
         catch (OutOfMemoryException exception)
         {
             throw new InvalidInputException(
-                $"A training step of {options.Data.BatchSize} x {data.SequenceLength} tokens needs more memory than there is ({exception.Message.TrimEnd('.')}); lower data.batch_size and raise data.accumulation as much, or lower data.sequence_length.", exception);
+                $"A training step of {options.Data.BatchSize} x {data.SequenceLength} tokens needs more memory than there is ({exception.Message.TrimEnd('.')}); lower data.batch_size and raise data.accumulation as much, lower data.sequence_length, or set model.recompute.", exception);
         }
     }
 
@@ -186,6 +186,7 @@ public sealed partial class Trainer : IDisposable
         {
             data.Read(position + ((long)batch * options.Data.BatchSize), inputs, targets);
             using Step step = task.Device.BeginStep();
+            step.ReleasesBehindBackward = true;
             Tensor loss = task.Loss(task.Device.From<int>(inputs, batchShape), task.Device.From<int>(targets, batchShape));
             float value = loss.Item();
             sum += value;

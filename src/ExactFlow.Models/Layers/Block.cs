@@ -1,9 +1,11 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Layers;
 
 /// <summary>A pre-norm residual block: x + mixer(norm(x)), then x + mlp(norm(x)). Mamba-2 blocks have no MLP.</summary>
+/// <remarks>The last sum of a block is left to the next one, which computes it together with its norm: see <see cref="Residual"/>.</remarks>
 public sealed class Block
 {
     private readonly float epsilon;
@@ -27,16 +29,40 @@ public sealed class Block
     /// <summary>What mixes tokens here.</summary>
     public Mixer Mixer { get; }
 
+    /// <summary>What the backward pass computes again.</summary>
+    public Recomputation Recomputation { get; set; }
+
     /// <summary>[batch, time, hidden] to the same; see <see cref="Mixer.Forward"/>.</summary>
-    public Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
+    internal Residual Forward(Residual x, SequenceOffsets? offsets, MixerState? state)
     {
-        Tensor mixed = Mixer.Forward(RmsNorm.Apply(x, mixerNorm.Value, epsilon), offsets, state);
-        if (mlp is null)
+        if (Recomputation != Recomputation.Block)
         {
-            return Elementwise.Add(x, mixed);
+            return Layers(x, offsets, state, Recomputation);
         }
 
-        (Tensor sum, Tensor normalized) = RmsNorm.ApplyAfterAdd(x, mixed, mlpNorm!.Value, epsilon);
-        return Elementwise.Add(sum, mlp.Forward(normalized));
+        // A part gives one tensor: the sum is computed inside.
+        Tensor start = x.Sum();
+        return new Residual(Recomputed.Run(start.Device, true, () => Layers(new Residual(start), offsets, state, Recomputation.None).Sum()).Output);
+    }
+
+    private Residual Layers(Residual x, SequenceOffsets? offsets, MixerState? state, Recomputation recomputation)
+    {
+        Tensor sum;
+        Tensor mixed;
+        using (Recomputed normalized = x.Normalize(mixerNorm, epsilon, recomputation != Recomputation.None, out sum))
+        {
+            mixed = Mixer.Forward(normalized.Output, offsets, state, recomputation != Recomputation.None);
+        }
+
+        x = new Residual(sum, mixed);
+        if (mlp is null)
+        {
+            return x;
+        }
+
+        using (Recomputed normalized = x.Normalize(mlpNorm!, epsilon, recomputation != Recomputation.None, out sum))
+        {
+            return new Residual(sum, mlp.Forward(normalized.Output, recomputation));
+        }
     }
 }

@@ -1,5 +1,6 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Layers;
 
@@ -39,20 +40,14 @@ public sealed class DeltaMixer : Mixer
     }
 
     /// <inheritdoc/>
-    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
+    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
         var carried = (RecurrentState?)state;
-        Tensor q = L2Norm.Apply(query.Forward(x, offsets, carried?.Convolutions[0]));
-        Tensor k = key.Forward(x, offsets, carried?.Convolutions[1]);
-        if (config.NormalizeKeys)
-        {
-            k = L2Norm.Apply(k);
-        }
-
-        Tensor v = value.Forward(x, offsets, carried?.Convolutions[2]);
-        Tensor o = Recurrence.Apply(rule, q, k, v, StepSize(x), decay?.Forward(x), null, offsets, carried);
-        return Linear.Apply(Normalize(o, x).Reshape([x.Shape[0], x.Shape[1], config.Heads * config.ValueDim]), output.Working);
+        var projected = new Projected(
+            query.Project(x), key.Project(x), value.Project(x), Project(x, stepSize), Project(x, decay?.Projection), Project(x, gate));
+        using var mixed = Recomputed.Run(x.Device, recompute, () => Mix(projected, offsets, carried));
+        return Linear.Apply(mixed.Output, output.Working);
     }
 
     /// <inheritdoc/>
@@ -62,27 +57,45 @@ public sealed class DeltaMixer : Mixer
     /// <inheritdoc/>
     public override double FlopsPerToken(int length) => Recurrence.FlopsPerToken(config.Heads, config.KeyDim, config.ValueDim, length);
 
-    private Tensor? StepSize(Tensor x)
+    private static Tensor? Project(Tensor x, ModelParameter? projection) => projection is null ? null : Linear.Apply(x, projection.Working);
+
+    /// <summary>Everything between the projections: [batch, time, heads * V].</summary>
+    private Tensor Mix(Projected x, SequenceOffsets? offsets, RecurrentState? carried)
     {
-        if (stepSize is null)
+        Tensor q = L2Norm.Apply(query.Convolve(x.Query, offsets, carried?.Convolutions[0]));
+        Tensor k = key.Convolve(x.Key, offsets, carried?.Convolutions[1]);
+        if (config.NormalizeKeys)
+        {
+            k = L2Norm.Apply(k);
+        }
+
+        Tensor v = value.Convolve(x.Value, offsets, carried?.Convolutions[2]);
+        Tensor o = Recurrence.Apply(rule, q, k, v, StepSize(x.StepSize), decay?.LogDecay(x.Decay!), null, offsets, carried);
+        return Normalize(o, x.Gate).Reshape([o.Shape[0], o.Shape[1], config.Heads * config.ValueDim]);
+    }
+
+    private Tensor? StepSize(Tensor? projected)
+    {
+        if (projected is null)
         {
             return null;
         }
 
-        Tensor beta = Elementwise.Sigmoid(PerToken(x, stepSize));
+        // Step sizes and decays act over whole sequences: float32, whatever the activations are.
+        Tensor beta = Elementwise.Sigmoid(Elementwise.Convert(projected, DType.Float32));
         return config.DoubleStepSize ? Elementwise.Scale(beta, 2) : beta;
     }
 
-    /// <summary>A scalar per token and head, in float32 whatever the activations are: step sizes and decays act over whole sequences.</summary>
-    private static Tensor PerToken(Tensor x, ModelParameter projection) => Elementwise.Convert(Linear.Apply(x, projection.Working), DType.Float32);
-
-    private Tensor Normalize(Tensor o, Tensor x)
+    private Tensor Normalize(Tensor o, Tensor? gate)
     {
         float epsilon = (float)config.NormEpsilon;
         return gate is null
             ? RmsNorm.Apply(o, norm.Value, epsilon)
-            : GatedRmsNorm.Apply(o, Linear.Apply(x, gate.Working).Reshape(o.Shape), norm.Value, GatePlacement.AfterNorm, epsilon);
+            : GatedRmsNorm.Apply(o, gate.Reshape(o.Shape), norm.Value, GatePlacement.AfterNorm, epsilon);
     }
+
+    /// <summary>The projections of a layer's input, which the backward pass reads again.</summary>
+    private sealed record Projected(Tensor Query, Tensor Key, Tensor Value, Tensor? StepSize, Tensor? Decay, Tensor? Gate);
 
     /// <summary>One of q, k, v: projection, short convolution, SiLU, heads.</summary>
     private sealed class Channel
@@ -102,17 +115,27 @@ public sealed class DeltaMixer : Mixer
 
         public int Width => heads * dim;
 
-        public Tensor Forward(Tensor x, SequenceOffsets? offsets, Tensor? state)
-            => ShortConvolution.Apply(Linear.Apply(x, projection.Working), convolution.Value, state: state, offsets: offsets).Reshape([x.Shape[0], x.Shape[1], heads, dim]);
+        public Tensor Project(Tensor x) => Linear.Apply(x, projection.Working);
+
+        public Tensor Convolve(Tensor x, SequenceOffsets? offsets, Tensor? state)
+            => ShortConvolution.Apply(x, convolution.Value, state: state, offsets: offsets).Reshape([x.Shape[0], x.Shape[1], heads, dim]);
     }
 
     /// <summary>The learned decay of the gated rules.</summary>
-    private sealed class Decay(LanguageModelConfig config, ParameterLayout layout, string prefix)
+    private sealed class Decay
     {
-        private readonly ModelParameter projection = layout.Add(prefix + "a_proj.weight", [config.Heads, config.HiddenSize], Initializers.Normal(config.InitializerRange));
-        private readonly ModelParameter rate = layout.Add(prefix + "A_log", [config.Heads], Initializers.GateRate, weightDecay: false);
-        private readonly ModelParameter bias = layout.Add(prefix + "dt_bias", [config.Heads], Initializers.TimeStepBias, weightDecay: false);
+        private readonly ModelParameter rate;
+        private readonly ModelParameter bias;
 
-        public Tensor Forward(Tensor x) => LogDecay.Apply(PerToken(x, projection), rate.Value, bias.Value);
+        public Decay(LanguageModelConfig config, ParameterLayout layout, string prefix)
+        {
+            Projection = layout.Add(prefix + "a_proj.weight", [config.Heads, config.HiddenSize], Initializers.Normal(config.InitializerRange));
+            rate = layout.Add(prefix + "A_log", [config.Heads], Initializers.GateRate, weightDecay: false);
+            bias = layout.Add(prefix + "dt_bias", [config.Heads], Initializers.TimeStepBias, weightDecay: false);
+        }
+
+        public ModelParameter Projection { get; }
+
+        public Tensor LogDecay(Tensor projected) => Operators.LogDecay.Apply(Elementwise.Convert(projected, DType.Float32), rate.Value, bias.Value);
     }
 }

@@ -1,5 +1,6 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Layers;
 
@@ -44,25 +45,33 @@ public sealed class Mamba2Mixer : Mixer
     private int Mixed => Inner + (2 * Groups);
 
     /// <inheritdoc/>
-    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
+    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
         var carried = (RecurrentState?)state;
-        int batch = x.Shape[0];
-        int time = x.Shape[1];
-        Tensor[] parts = Split.Apply(Linear.Apply(x, input.Working), [Inner, Mixed, config.Heads]);
+        Tensor projected = Linear.Apply(x, input.Working);
+        using var scanned = Recomputed.Run(x.Device, recompute, () => Scan(projected, offsets, carried));
+        return Linear.Apply(scanned.Output, output.Working);
+    }
+
+    /// <summary>Everything between the projections.</summary>
+    private Tensor Scan(Tensor projected, SequenceOffsets? offsets, RecurrentState? carried)
+    {
+        int batch = projected.Shape[0];
+        int time = projected.Shape[1];
+        Tensor[] parts = Split.Apply(projected, [Inner, Mixed, config.Heads]);
         Tensor mixed = ShortConvolution.Apply(parts[1], convolution.Value, convolutionBias.Value, state: carried?.Convolutions[0], offsets: offsets);
         Tensor[] operands = Split.Apply(mixed, [Inner, Groups, Groups]);
         Tensor v = operands[0].Reshape([batch, time, config.Heads, config.ValueDim]);
         Tensor k = operands[1].Reshape([batch, time, config.KeyHeads, config.KeyDim]);
         Tensor q = operands[2].Reshape([batch, time, config.KeyHeads, config.KeyDim]);
+
         // Time steps and decays act over whole sequences: float32, whatever the activations are.
         Tensor timeStep = Elementwise.Convert(parts[2], DType.Float32);
         Tensor step = Elementwise.Softplus(Elementwise.AddRow(timeStep, timeStepBias.Value));
         Tensor logDecay = LogDecay.Apply(timeStep, rate.Value, timeStepBias.Value);
         Tensor y = HeadSkip.Apply(Recurrence.Apply(config.Mixer.Rule!, q, k, v, step, logDecay, 1, offsets, carried), v, skip.Value);
-        Tensor gated = GatedRmsNorm.Apply(y.Reshape([batch, time, Inner]), parts[0], norm.Value, GatePlacement.BeforeNorm, (float)config.NormEpsilon);
-        return Linear.Apply(gated, output.Working);
+        return GatedRmsNorm.Apply(y.Reshape([batch, time, Inner]), parts[0], norm.Value, GatePlacement.BeforeNorm, (float)config.NormEpsilon);
     }
 
     /// <inheritdoc/>

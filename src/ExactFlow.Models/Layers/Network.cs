@@ -42,12 +42,12 @@ internal sealed class Network
 
     public Tensor Forward(Tensor ids, SequenceOffsets? offsets, ModelState? state)
     {
-        Tensor x = Embedding.Apply(ids, embeddings.Working);
+        var x = new Residual(Embedding.Apply(ids, embeddings.Working));
         for (int i = 0; i < blocks.Length; i++)
         {
             x = blocks[i].Forward(x, offsets, state?.Layers[i]);
         }
 
-        return RmsNorm.Apply(x, norm.Value, (float)config.NormEpsilon);
+        return x.Normalize(norm, (float)config.NormEpsilon, recompute: false, out _).Output;
     }
 }

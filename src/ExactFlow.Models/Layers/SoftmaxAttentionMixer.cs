@@ -23,7 +23,7 @@ public sealed class SoftmaxAttentionMixer : Mixer
     }
 
     /// <inheritdoc/>
-    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state)
+    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
         int batch = x.Shape[0];

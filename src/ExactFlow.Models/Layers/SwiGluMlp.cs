@@ -1,5 +1,6 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Layers;
 
@@ -19,6 +20,19 @@ public sealed class SwiGluMlp
     }
 
     /// <summary>[..., hidden] to [..., hidden].</summary>
-    public Tensor Forward(Tensor x)
-        => Linear.Apply(SwiGlu.Apply(Linear.Apply(x, gate.Working), Linear.Apply(x, up.Working)), down.Working);
+    /// <param name="x">Normalised input.</param>
+    /// <param name="recomputation">Whether the backward pass computes the product with the activation again, and the projections before it.</param>
+    public Tensor Forward(Tensor x, Recomputation recomputation = Recomputation.None)
+    {
+        if (recomputation >= Recomputation.Mlp)
+        {
+            using var whole = Recomputed.Run(x.Device, true, () => SwiGlu.Apply(Linear.Apply(x, gate.Working), Linear.Apply(x, up.Working)));
+            return Linear.Apply(whole.Output, down.Working);
+        }
+
+        Tensor gated = Linear.Apply(x, gate.Working);
+        Tensor upper = Linear.Apply(x, up.Working);
+        using var product = Recomputed.Of(recomputation == Recomputation.Light, SwiGlu.Apply(gated, upper), () => SwiGlu.Apply(gated, upper));
+        return Linear.Apply(product.Output, down.Working);
+    }
 }

@@ -4,15 +4,22 @@ namespace ExactFlow.Tensors.Autograd;
 /// The arena of one training or inference step: every tensor made while it is open gives its memory back when it closes.
 /// Obtained from <see cref="Device.BeginStep"/>; the object is reused, so a step allocates nothing of its own.
 /// </summary>
+/// <remarks>
+/// Within a step a <see cref="Recomputed"/> part has an arena and a tape of its own, in which tensors live and operators record while it runs.
+/// </remarks>
 public sealed class Step : IDisposable
 {
     private readonly Device device;
-    private readonly List<Tensor> tensors = [];
+    private readonly List<Tensor> root = [];
+    private readonly Tape rootTape = new();
+    private readonly List<List<Tensor>> parts = [];
+    private List<Tensor> tensors;
 
     internal Step(Device device)
     {
         this.device = device;
-        Tape = new Tape();
+        tensors = root;
+        Tape = rootTape;
     }
 
     /// <summary>Whether the step is between <see cref="Device.BeginStep"/> and <see cref="Dispose"/>.</summary>
@@ -21,8 +28,14 @@ public sealed class Step : IDisposable
     /// <summary>Whether operators record themselves.</summary>
     public bool RecordsGradients { get; private set; }
 
-    /// <summary>The operators recorded so far.</summary>
-    public Tape Tape { get; }
+    /// <summary>
+    /// Whether the backward pass gives back the memory of every operator's result once its gradient was used: less memory the further it comes, but results
+    /// cannot be read afterwards. Off when a step is opened.
+    /// </summary>
+    public bool ReleasesBehindBackward { get; set; }
+
+    /// <summary>The operators recorded so far: of the step, or of the part that is being computed again.</summary>
+    public Tape Tape { get; private set; }
 
     /// <summary>Makes a tensor outlive the step; the caller disposes it from now on.</summary>
     public Tensor Keep(Tensor tensor)
@@ -41,13 +54,19 @@ public sealed class Step : IDisposable
         }
 
         IsOpen = false;
-        Tape.Clear();
-        foreach (Tensor tensor in tensors)
+        rootTape.Clear();
+        foreach (List<Tensor> part in parts)
+        {
+            Release(part, 0);
+        }
+
+        parts.Clear();
+        foreach (Tensor tensor in root)
         {
             tensor.EndOfStep();
         }
 
-        tensors.Clear();
+        root.Clear();
     }
 
     internal void Open(bool recordGradients)
@@ -59,7 +78,65 @@ public sealed class Step : IDisposable
 
         IsOpen = true;
         RecordsGradients = recordGradients;
+        ReleasesBehindBackward = false;
     }
 
     internal void Adopt(Tensor tensor) => tensors.Add(tensor);
+
+    /// <summary>An arena for a part; what is still in it at the end of the step ends then.</summary>
+    internal List<Tensor> AddPart()
+    {
+        var part = new List<Tensor>();
+        parts.Add(part);
+        return part;
+    }
+
+    /// <summary>Does work whose tensors belong to <paramref name="arena"/> and which records itself on <paramref name="tape"/>, or not at all.</summary>
+    internal Tensor RunIn(List<Tensor> arena, Tape? tape, Func<Tensor> work)
+    {
+        (List<Tensor> outerTensors, Tape outerTape, bool recorded) = (tensors, Tape, RecordsGradients);
+        (tensors, Tape, RecordsGradients) = (arena, tape ?? outerTape, tape is not null);
+        try
+        {
+            return work();
+        }
+        finally
+        {
+            (tensors, Tape, RecordsGradients) = (outerTensors, outerTape, recorded);
+        }
+    }
+
+    /// <summary>Tensors in the arena that is current.</summary>
+    internal int Mark() => tensors.Count;
+
+    /// <summary>Ends the tensors made since a mark, apart from gradients that are still to be used.</summary>
+    internal void ReleaseSince(int mark)
+    {
+        int kept = mark;
+        for (int i = mark; i < tensors.Count; i++)
+        {
+            Tensor tensor = tensors[i];
+            if (tensor.IsLiveGradient)
+            {
+                tensors[kept++] = tensor;
+            }
+            else
+            {
+                tensor.EndOfStep();
+            }
+        }
+
+        tensors.RemoveRange(kept, tensors.Count - kept);
+    }
+
+    /// <summary>Ends the tensors of an arena from a position on.</summary>
+    internal static void Release(List<Tensor> arena, int from)
+    {
+        for (int i = from; i < arena.Count; i++)
+        {
+            arena[i].EndOfStep();
+        }
+
+        arena.RemoveRange(from, arena.Count - from);
+    }
 }

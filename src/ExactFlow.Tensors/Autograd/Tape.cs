@@ -36,19 +36,29 @@ public sealed class Tape
         nodes.Add(new Node(outputs[0], null, outputs, backward));
     }
 
+    /// <summary>Records work that the backward pass does when it comes here, whatever has a gradient.</summary>
+    internal void RecordAlways(Action backward) => nodes.Add(new Node(null, null, null, backward));
+
     /// <summary>
-    /// Runs the closures backwards. An output whose gradient nobody wrote is skipped; a gradient is released once its operator has used it,
-    /// so the peak is the activations, not twice the activations.
+    /// Runs the closures backwards. An output whose gradient nobody wrote is skipped; a gradient is released once its operator has used it, and what a closure
+    /// made for itself when it is done, so the peak is the activations, not twice the activations.
     /// </summary>
-    internal void Backward()
+    internal void Backward(Step step)
     {
         for (int i = nodes.Count - 1; i >= 0; i--)
         {
             Node node = nodes[i];
             if (node.HasGradient)
             {
+                int mark = step.Mark();
                 node.Backward();
                 node.ReleaseGradients();
+                step.ReleaseSince(mark);
+            }
+
+            if (step.ReleasesBehindBackward)
+            {
+                node.ReleaseValues();
             }
         }
 
@@ -57,8 +67,8 @@ public sealed class Tape
 
     internal void Clear() => nodes.Clear();
 
-    /// <summary>An operator: one output, a second one, or all of many.</summary>
-    private readonly record struct Node(Tensor Output, Tensor? Second, Tensor[]? Many, Action Backward)
+    /// <summary>An operator: one output, a second one, or all of many. Without any: work that is always done.</summary>
+    private readonly record struct Node(Tensor? Output, Tensor? Second, Tensor[]? Many, Action Backward)
     {
         public bool HasGradient
         {
@@ -66,13 +76,13 @@ public sealed class Tape
             {
                 foreach (Tensor output in Many ?? [])
                 {
-                    if (output.Grad is not null)
+                    if (output.HasGrad)
                     {
                         return true;
                     }
                 }
 
-                return Output.Grad is not null || Second?.Grad is not null;
+                return Output is null || Output.HasGrad || Second is { HasGrad: true };
             }
         }
 
@@ -83,8 +93,19 @@ public sealed class Tape
                 output.ReleaseGrad();
             }
 
-            Output.ReleaseGrad();
+            Output?.ReleaseGrad();
             Second?.ReleaseGrad();
+        }
+
+        public void ReleaseValues()
+        {
+            foreach (Tensor output in Many ?? [])
+            {
+                output.EndOfStep();
+            }
+
+            Output?.EndOfStep();
+            Second?.EndOfStep();
         }
     }
 }

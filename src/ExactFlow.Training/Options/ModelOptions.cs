@@ -36,6 +36,16 @@ public sealed record ModelOptions
     [AllowedValues(ModelPrecision.Auto, ModelPrecision.Float32, ModelPrecision.BFloat16)]
     public string Precision { get; init; } = ModelPrecision.Auto;
 
+    /// <summary>What the backward pass computes again; see <see cref="Recomputation"/>.</summary>
+    [Description("what the backward pass computes again instead of keeping it: none; light = all but matrix products; mlp = light and the MLP's first products; block = everything")]
+    [AllowedValues("none", "light", "mlp", "block")]
+    public string Recompute { get; init; } = "none";
+
+    /// <summary>Blocks that <see cref="Recompute"/> holds for, from the first on; the others do what the level below does. 0: all.</summary>
+    [Description("blocks that model.recompute holds for; the others take the level below it; 0 = all")]
+    [Range(0, 1024)]
+    public int RecomputeBlocks { get; init; }
+
     /// <summary>Whether the output head is the embedding table itself.</summary>
     [Description("whether the output head shares the embedding table")]
     public bool TieEmbeddings { get; init; }
