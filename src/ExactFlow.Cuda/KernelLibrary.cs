@@ -14,7 +14,7 @@ public sealed class KernelLibrary : IDisposable
     private readonly IKernelCompiler compiler;
     private readonly KernelCache cache;
     private readonly Dictionary<string, CudaModule> modules = new(StringComparer.Ordinal);
-    private readonly Dictionary<(string Source, string Kernel), CudaFunction> functions = [];
+    private readonly Dictionary<(string Source, string Kernel), (CudaFunction Function, int SharedBytes)> functions = [];
 
     /// <summary>Makes a library; nothing is compiled yet.</summary>
     public KernelLibrary(CudaDevice device, IKernelCompiler compiler, KernelCache cache)
@@ -28,12 +28,12 @@ public sealed class KernelLibrary : IDisposable
     /// <param name="assembly">The assembly that embeds the source.</param>
     /// <param name="source">The source's file name, such as <c>delta_rule.cu</c>.</param>
     /// <param name="kernel">The kernel's name (<c>extern "C"</c>).</param>
-    /// <param name="sharedBytes">The most dynamic shared memory that its launches will ask for.</param>
+    /// <param name="sharedBytes">Dynamic shared memory that the next launch asks for; a kernel may be asked for again with more.</param>
     public CudaFunction Function(Assembly assembly, string source, string kernel, int sharedBytes = 0)
     {
-        if (functions.TryGetValue((source, kernel), out CudaFunction known))
+        if (functions.TryGetValue((source, kernel), out (CudaFunction Function, int SharedBytes) known) && known.SharedBytes >= sharedBytes)
         {
-            return known;
+            return known.Function;
         }
 
         if (!modules.TryGetValue(source, out CudaModule? module))
@@ -43,7 +43,7 @@ public sealed class KernelLibrary : IDisposable
         }
 
         CudaFunction function = module.Function(kernel, sharedBytes);
-        functions.Add((source, kernel), function);
+        functions[(source, kernel)] = (function, sharedBytes);
         return function;
     }
 

@@ -73,7 +73,13 @@ public static unsafe class DeltaRule
     public static Tensor Step(DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor state, float? scale = null)
     {
         ArgumentNullException.ThrowIfNull(rule);
+        ArgumentNullException.ThrowIfNull(q);
         ArgumentNullException.ThrowIfNull(state);
+        if (q.Device is CudaDevice gpu)
+        {
+            return DeltaRuleCuda.Step(gpu, rule, q, k, v, beta, logDecay, state, scale);
+        }
+
         DeltaRuleSizes sizes = DeltaRuleShapes.Check(rule, q, k, v, beta, logDecay, offsets: null, state, chunkLength: 1);
         CpuDevice device = RequireCpu(q.Device);
         Tensor output = device.Empty(v.Shape);

@@ -1,17 +1,20 @@
-using System.Reflection;
 using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Operators;
 
 /// <summary>
-/// The delta rule on a GPU (compute capability 9.0), bfloat16 operands, float32 scalars and states: <c>prepare</c> makes what does not depend on the state,
-/// <c>scan</c> carries the state through the chunks, and backwards <c>dscan</c> and <c>grads</c>. The kernels explain themselves in <c>delta_rule_*.cuh</c>.
+/// The delta rule on a GPU: <c>prepare</c> makes what does not depend on the state, <c>scan</c> carries the state through the chunks, and backwards <c>dscan</c> and <c>grads</c>.
+/// There are two sets of these kernels, for tensor cores (<see cref="DeltaRuleCudaRun"/>) and for everything else (<see cref="DeltaRuleCudaGeneral"/>), and one for decoding.
 /// </summary>
-internal static unsafe class DeltaRuleCuda
+internal static class DeltaRuleCuda
 {
     private const int TileBytes = 64 * 64 * 2;
-    private static readonly Assembly Sources = typeof(DeltaRuleCuda).Assembly;
+    private const int StepColumns = 16;
+
+    private static readonly KernelName Step64 = KernelName.Of("delta_step_64");
+    private static readonly KernelName Step128 = KernelName.Of("delta_step_128");
+    private static readonly KernelName Step256 = KernelName.Of("delta_step_256");
 
     /// <summary>The kernels' numbers of the rules.</summary>
     private static readonly string[] RuleNumbers =
@@ -24,16 +27,18 @@ internal static unsafe class DeltaRuleCuda
     public static DeltaRuleResult Apply(
         CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0)
     {
-        Tensor? initialState = options.InitialState;
-        DeltaRuleSizes sizes = DeltaRuleShapes.Check(
-            rule, q.Shape, k.Shape, v.Shape, beta?.Shape, logDecay?.Shape, options.Offsets, initialState?.Shape, options.ChunkLength);
-        bool record = device.CurrentStep is { RecordsGradients: true } && (q.RequiresGrad || k.RequiresGrad || v.RequiresGrad || beta is { RequiresGrad: true }
-            || logDecay is { RequiresGrad: true } || initialState is { RequiresGrad: true });
-        RequireSupported(device, q, k, v, sizes);
-        DeltaRuleCudaPlan plan = DeltaRuleCudaPlan.For(sizes, options.Offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, segments);
-        var run = new DeltaRuleCudaRun(device, rule, sizes, plan, q, k, v, beta, logDecay, initialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim), keep: record);
-        Tensor output = device.Empty(v.Shape, DType.BFloat16);
+        DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
+        if (options.Form == DeltaRuleForm.Reference)
+        {
+            throw new InvalidInputException($"The reference form of the delta rule computes in float64 on the CPU, but the tensors are on {device.Name}: use --device cpu, or another form.");
+        }
+
+        var inputs = new DeltaRuleCudaInputs(
+            rule, sizes, q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, options.InitialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim));
+        bool record = device.CurrentStep is { RecordsGradients: true } && inputs.WantGradients;
+        Tensor output = device.Empty(v.Shape, v.DType);
         Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
+        IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, segments, record);
         run.Forward(output, finalState);
         if (record)
         {
@@ -43,17 +48,30 @@ internal static unsafe class DeltaRuleCuda
         return new DeltaRuleResult(output, finalState);
     }
 
+    /// <summary>Takes sequences further by a few tokens; see <see cref="DeltaRule.Step"/>.</summary>
+    public static Tensor Step(CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor state, float? scale)
+    {
+        DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, offsets: null, state, chunkLength: 1);
+        RequireKeyDim(device, sizes);
+        Tensor output = device.Empty(v.Shape, v.DType);
+        if (output.Count == 0)
+        {
+            return output;
+        }
+
+        KernelName kernel = sizes.KeyDim <= 64 ? Step64 : sizes.KeyDim <= 128 ? Step128 : Step256;
+        var geometry = new LaunchGeometry(sizes.Batch * sizes.ValueHeads, (sizes.ValueDim + StepColumns - 1) / StepColumns, 1, 128, 1, 1, 0);
+        CudaLaunch.Run(device, "delta_rule_step.cu", kernel, v.DType, geometry, new StepArguments
+        {
+            Query = q.Address, Key = k.Address, Value = v.Address, Beta = rule.UsesBeta ? beta!.Address : 0, LogDecay = rule.Decays ? logDecay!.Address : 0, State = state.Address,
+            Output = output.Address, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, KeyDim = sizes.KeyDim, ValueDim = sizes.ValueDim, Time = sizes.Time,
+            Rule = NumberOf(rule), Scale = scale ?? 1 / MathF.Sqrt(sizes.KeyDim),
+        });
+        return output;
+    }
+
     /// <summary>The number by which the kernels know a rule.</summary>
     public static int NumberOf(DeltaRuleKind rule) => Array.IndexOf(RuleNumbers, rule.Name);
-
-    /// <summary>Launches a kernel of the operator with one argument block.</summary>
-    public static void Launch<T>(CudaDevice device, string source, string kernel, LaunchGeometry geometry, T arguments)
-        where T : unmanaged
-    {
-        CudaFunction function = device.Kernels.Function(Sources, source, kernel, geometry.SharedBytes);
-        nint address = (nint)(&arguments);
-        device.Launch(function, geometry, [address]);
-    }
 
     /// <summary>Dynamic shared memory of each kernel, as its <c>Shared</c> structure (plus room to align it to 1,024 bytes).</summary>
     public static (int Prepare, int Scan, int Combine, int BackwardScan, int Gradients) SharedBytes(int keyDim)
@@ -66,22 +84,54 @@ internal static unsafe class DeltaRuleCuda
         return (front + (64 * 68 * 4) + (3 * 64 * 4), scan, (2 * keyDim * (keyDim + 4) * 4) + (keyDim * 20 * 4), scan, gradients);
     }
 
-    private static void RequireSupported(CudaDevice device, Tensor q, Tensor k, Tensor v, DeltaRuleSizes sizes)
+    private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, int segments, bool keep)
     {
-        if (q.DType != DType.BFloat16 || k.DType != DType.BFloat16 || v.DType != DType.BFloat16)
+        DeltaRuleSizes sizes = inputs.Sizes;
+        if ((long)sizes.Batch * sizes.Time == 0)
         {
-            throw new InvalidInputException($"The delta rule on {device.Name} takes q, k and v in bfloat16, but they are {q.DType}, {k.DType} and {v.DType}: convert them first, or use --device cpu.");
+            return new DeltaRuleCudaNothing(inputs);
         }
 
-        if (sizes.KeyDim is not (64 or 128) || sizes.ValueDim % 64 != 0)
+        if (UsesTensorCores(device, inputs))
         {
-            throw new InvalidInputException(
-                $"The delta rule on {device.Name} takes keys of 64 or 128 and values of a multiple of 64 per head, but they are {sizes.KeyDim} and {sizes.ValueDim}: choose such sizes, or use --device cpu.");
+            return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, segments), keep);
         }
 
-        if (device.ComputeCapability < new Version(9, 0))
+        RequireKeyDim(device, sizes);
+        return new DeltaRuleCudaGeneral(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, segments: 1), keep);
+    }
+
+    /// <summary>Whether the tensor-core kernels are built for these sizes and this GPU: <c>wgmma</c> is an instruction of compute capability 9.0 alone.</summary>
+    private static bool UsesTensorCores(CudaDevice device, in DeltaRuleCudaInputs inputs)
+        => inputs.Query.DType == DType.BFloat16 && inputs.Sizes.KeyDim is 64 or 128 && inputs.Sizes.ValueDim % 64 == 0 && device.ComputeCapability == new Version(9, 0);
+
+    private static DeltaRuleSizes Check(
+        CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, SequenceOffsets? offsets, Tensor? state, int chunkLength)
+    {
+        ArgumentNullException.ThrowIfNull(k);
+        ArgumentNullException.ThrowIfNull(v);
+        if (q.DType is not (DType.Float32 or DType.BFloat16) || k.DType != q.DType || v.DType != q.DType)
         {
-            throw new InvalidInputException($"The delta rule needs a GPU of compute capability 9.0 (H100) or newer, but {device.ModelName} has {device.ComputeCapability}: use --device cpu.");
+            throw new InvalidInputException($"The delta rule on {device.Name} takes q, k and v all in float32 or all in bfloat16, but they are {q.DType}, {k.DType} and {v.DType}; convert them first.");
+        }
+
+        foreach ((string name, Tensor? tensor) in ((string, Tensor?)[])[("beta", beta), ("log_decay", logDecay), ("the state", state)])
+        {
+            if (tensor is not null && tensor.DType != DType.Float32)
+            {
+                throw new InvalidInputException($"The delta rule takes {name} in float32, but it is {tensor.DType}; convert it first.");
+            }
+        }
+
+        return DeltaRuleShapes.Check(rule, q.Shape, k.Shape, v.Shape, beta?.Shape, logDecay?.Shape, offsets, state?.Shape, chunkLength);
+    }
+
+    private static void RequireKeyDim(CudaDevice device, DeltaRuleSizes sizes)
+    {
+        int limit = DeltaRuleCudaGeneral.MaxKeyDim(device);
+        if (sizes.KeyDim > limit)
+        {
+            throw new InvalidInputException($"The delta rule on {device.Name} takes keys of at most {limit} per head, but they are {sizes.KeyDim}: use more heads, or --device cpu.");
         }
     }
 }

@@ -45,3 +45,58 @@ internal struct SumHeadsArguments
     public long Count;
     public int Heads, KeyHeads, HalfDim;
 }
+
+/// <summary>Heads of a call; <c>Sizes</c> of delta_rule_general.cuh.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct GeneralSizes
+{
+    public int Heads, KeyHeads, KeyDim, ValueDim;
+}
+
+/// <inheritdoc cref="PrepareArguments"/>
+[StructLayout(LayoutKind.Sequential)]
+internal struct GeneralPrepareArguments
+{
+    public nint Query, Key, Beta, LogDecay, Chunks, Inverse, Attention, Scan, Tokens;
+    public GeneralSizes Sizes;
+    public int Rule;
+}
+
+/// <inheritdoc cref="PrepareArguments"/>
+[StructLayout(LayoutKind.Sequential)]
+internal struct GeneralScanArguments
+{
+    public nint Query, Key, Value, Inverse, Attention, Scan, Chunks, Ranges, Initial, Output, FinalState, Boundary, Update;
+    public GeneralSizes Sizes;
+    public float Scale;
+}
+
+/// <inheritdoc cref="PrepareArguments"/>
+[StructLayout(LayoutKind.Sequential)]
+internal struct GeneralBackwardArguments
+{
+    public nint Query, Key, Value, GradOutput, Inverse, Attention, Scan, Tokens, Chunks, Ranges, Beta, LogDecay, GradFinal, GradBoundary, GradSolve, Boundary, Update, HeadQuery, HeadKey;
+    public CudaTarget GradQuery, GradKey, GradValue, GradBeta, GradLogDecay, GradInitial;
+    public GeneralSizes Sizes;
+    public float Scale;
+    public int Rule, Decays;
+}
+
+/// <inheritdoc cref="PrepareArguments"/>
+[StructLayout(LayoutKind.Sequential)]
+internal struct GeneralSumArguments
+{
+    public nint From;
+    public CudaTarget To;
+    public long Count;
+    public int Group, KeyDim;
+}
+
+/// <inheritdoc cref="PrepareArguments"/>
+[StructLayout(LayoutKind.Sequential)]
+internal struct StepArguments
+{
+    public nint Query, Key, Value, Beta, LogDecay, State, Output;
+    public int Heads, KeyHeads, KeyDim, ValueDim, Time, Rule;
+    public float Scale;
+}

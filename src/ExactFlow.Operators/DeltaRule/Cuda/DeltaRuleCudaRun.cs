@@ -4,7 +4,7 @@ using ExactFlow.Tensors;
 namespace ExactFlow.Operators;
 
 /// <summary>One forward pass on a GPU and what its backward pass needs: T, P, scalars, U and the states at chunk boundaries, all O(time).</summary>
-internal sealed class DeltaRuleCudaRun
+internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
 {
     /// <summary>Tokens per chunk; the kernels are built for this number.</summary>
     public const int ChunkLength = 64;
@@ -31,12 +31,14 @@ internal sealed class DeltaRuleCudaRun
     private readonly Tensor? transition;
 
     /// <summary>Takes the memory that the forward needs.</summary>
+    /// <param name="device">The GPU.</param>
+    /// <param name="inputs">What the operator was called with.</param>
+    /// <param name="plan">Cut by <see cref="ChunkLength"/>.</param>
     /// <param name="keep">Whether a backward will follow.</param>
-    public DeltaRuleCudaRun(
-        CudaDevice device, DeltaRuleKind rule, DeltaRuleSizes sizes, DeltaRuleCudaPlan plan, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor? initialState, float scale, bool keep)
+    public DeltaRuleCudaRun(CudaDevice device, in DeltaRuleCudaInputs inputs, DeltaRuleCudaPlan plan, bool keep)
     {
-        (this.device, this.rule, this.sizes, this.plan, this.scale) = (device, rule, sizes, plan, scale);
-        (this.q, this.k, this.v, this.beta, this.logDecay, this.initialState) = (q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, initialState);
+        (this.device, this.plan) = (device, plan);
+        (rule, sizes, q, k, v, beta, logDecay, initialState, scale) = inputs;
         (chunks, ranges) = plan.OnDevice(device);
         int count = plan.ChunkCount, heads = sizes.ValueHeads;
         const int C = ChunkLength;
@@ -65,14 +67,8 @@ internal sealed class DeltaRuleCudaRun
     /// <summary>Fills the output and the final state.</summary>
     public void Forward(Tensor output, Tensor? finalState)
     {
-        if (plan.ChunkCount == 0)
-        {
-            CopyState(initialState, finalState);
-            return;
-        }
-
         var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
-        DeltaRuleCuda.Launch(device, ForwardSource, $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount, sizes.ValueHeads, 1, 256, 1, 1, shared.Prepare), new PrepareArguments
+        CudaLaunch.Run(device, ForwardSource, $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount, sizes.ValueHeads, 1, 256, 1, 1, shared.Prepare), new PrepareArguments
         {
             Query = q.Address, Key = k.Address, Beta = Address(beta), LogDecay = Address(logDecay), Chunks = chunks, Inverse = inverse.Address, Attention = attention.Address,
             Scalars = scalars.Address, BackwardScalars = Address(backwardScalars), Rule = DeltaRuleCuda.NumberOf(rule), Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads,
@@ -87,24 +83,18 @@ internal sealed class DeltaRuleCudaRun
         {
             using Tensor zeroStates = device.Empty(SegmentStates);
             Tensor starts = device.Empty(SegmentStates);
-            DeltaRuleCuda.Launch(device, ForwardSource, $"delta_segments_{sizes.KeyDim}", ScanGeometry(shared.Scan, sizes.KeyDim / 64), arguments with { FinalState = zeroStates.Address, Initial = 0, Boundary = 0, Update = 0 });
+            CudaLaunch.Run(device, ForwardSource, $"delta_segments_{sizes.KeyDim}", ScanGeometry(shared.Scan, sizes.KeyDim / 64), arguments with { FinalState = zeroStates.Address, Initial = 0, Boundary = 0, Update = 0 });
             Combine("delta_combine", zeroStates, initialState, starts, shared.Combine);
             arguments.Initial = starts.Address;
         }
 
-        DeltaRuleCuda.Launch(device, ForwardSource, $"delta_scan_{sizes.KeyDim}", ScanGeometry(shared.Scan, 0), arguments);
+        CudaLaunch.Run(device, ForwardSource, $"delta_scan_{sizes.KeyDim}", ScanGeometry(shared.Scan, 0), arguments);
     }
 
     /// <summary>Writes the gradients of all inputs that want one.</summary>
     public void Backward(Tensor output, Tensor? finalState)
     {
         Tensor? gradFinal = finalState?.Grad;
-        if (plan.ChunkCount == 0)
-        {
-            GiveState(initialState, gradFinal);
-            return;
-        }
-
         var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
         Tensor gradOutput = output.Grad ?? device.Zeros(output.Shape, DType.BFloat16);
         using Tensor gradBoundary = device.Empty(boundary!.Shape, DType.BFloat16);
@@ -124,14 +114,14 @@ internal sealed class DeltaRuleCudaRun
         {
             using Tensor zeroStates = device.Empty(SegmentStates);
             Tensor ends = device.Empty(SegmentStates);
-            DeltaRuleCuda.Launch(device, BackwardSource, $"delta_dsegments_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments with { GradFinal = 0, GradInitial = zeroStates.Address });
+            CudaLaunch.Run(device, BackwardSource, $"delta_dsegments_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments with { GradFinal = 0, GradInitial = zeroStates.Address });
             Combine("delta_combine_back", zeroStates, gradFinal, ends, shared.Combine);
             arguments.GradFinal = ends.Address;
         }
 
-        DeltaRuleCuda.Launch(device, BackwardSource, $"delta_dscan_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments);
+        CudaLaunch.Run(device, BackwardSource, $"delta_dscan_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments);
         int blocks = Math.Min(device.MultiprocessorCount, plan.ChunkCount * sizes.ValueHeads);
-        DeltaRuleCuda.Launch(device, BackwardSource, $"delta_grads_{sizes.KeyDim}", new LaunchGeometry(blocks, 1, 1, 512, 1, 1, shared.Gradients), arguments);
+        CudaLaunch.Run(device, BackwardSource, $"delta_grads_{sizes.KeyDim}", new LaunchGeometry(blocks, 1, 1, 512, 1, 1, shared.Gradients), arguments);
         Give(q, SumHeads(gradQuery, q));
         Give(k, SumHeads(gradKey, k));
         Give(v, gradValue);
@@ -141,29 +131,6 @@ internal sealed class DeltaRuleCudaRun
     }
 
     private static nint Address(Tensor? tensor) => tensor?.Address ?? 0;
-
-    private static void CopyState(Tensor? from, Tensor? to)
-    {
-        if (to is not null)
-        {
-            if (from is null)
-            {
-                to.Zero();
-            }
-            else
-            {
-                to.CopyFrom(from);
-            }
-        }
-    }
-
-    private void GiveState(Tensor? input, Tensor? gradient)
-    {
-        if (input is { RequiresGrad: true })
-        {
-            Give(input, gradient ?? device.Zeros(input.Shape));
-        }
-    }
 
     /// <summary>Hands a finished gradient to an input.</summary>
     private void Give(Tensor? input, Tensor? gradient)
@@ -201,13 +168,13 @@ internal sealed class DeltaRuleCudaRun
         Tensor sum = device.Empty(like.Shape, DType.BFloat16);
         var arguments = new SumHeadsArguments { From = perValueHead.Address, To = sum.Address, Count = sum.Count / 2, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, HalfDim = sizes.KeyDim / 2 };
         int blocks = (int)Math.Min((arguments.Count + 255) / 256, 16L * device.MultiprocessorCount);
-        DeltaRuleCuda.Launch(device, BackwardSource, "delta_sum_heads", new LaunchGeometry(blocks, 1, 1, 256, 1, 1, 0), arguments);
+        CudaLaunch.Run(device, BackwardSource, "delta_sum_heads", new LaunchGeometry(blocks, 1, 1, 256, 1, 1, 0), arguments);
         perValueHead.Dispose();
         return sum;
     }
 
     private void Combine(string kernel, Tensor zeroStates, Tensor? initial, Tensor starts, int sharedBytes)
-        => DeltaRuleCuda.Launch(
+        => CudaLaunch.Run(
             device,
             ForwardSource,
             $"{kernel}_{sizes.KeyDim}",

@@ -1,5 +1,4 @@
 #include "delta_rule_dscan.cuh"
-#include "delta_rule_derivatives.cuh"
 
 template <int K> struct GShared
 {

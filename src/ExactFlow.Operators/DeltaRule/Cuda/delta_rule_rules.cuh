@@ -1,9 +1,63 @@
-#include "delta_rule_common.cuh"
+// The rules of the family: what step size, squared key length and log decay of a token become, and the partial derivatives. Float32 throughout.
+
+// In the order of the host's table.
+enum Rule { EFLA = 0, DELTANET = 1, IMPLICIT_EULER = 2, CAYLEY = 3, RK2 = 4, RK4 = 5, EXPLICIT_EULER = 6, LINEAR = 7, MAMBA2 = 8, GATED_DELTANET = 9, GATED_EFLA = 10, LOG_RATE = 11 };
+
+// Scalars of one token in normalised form.
+struct Scalars { float en, wn, logg, inv; };
+
+// phi1(x) = (1 - e^-x) / x and its slope, for x >= 0: series where the closed form would cancel, good to float32 everywhere.
+__device__ __forceinline__ float phi1(float x) { return x < 1e-4f ? 1.f - 0.5f * x : -expm1f(-x) / x; }
+__device__ __forceinline__ float phi1d(float x)
+{
+    if (x >= 0.5f) return (expf(-x) - phi1(x)) / x;
+    return -0.5f + x * (0.33333333f + x * (-0.125f + x * (0.033333333f + x * (-6.9444444e-3f + x * (1.1904762e-3f + x * (-1.7361111e-4f + x * 2.2045855e-5f))))));
+}
+
+__device__ __forceinline__ Scalars coefficients(int rule, float lambda, float beta, float logdecay)
+{
+    Scalars s;
+    lambda = fmaxf(lambda, 1e-24f);
+    float norm = sqrtf(lambda);
+    s.inv = 1.f / norm;
+    s.logg = 0.f;
+    float x = beta * lambda, e = beta, w = beta;
+    switch (rule)
+    {
+        case EFLA: e = w = beta * phi1(x); break;
+        case DELTANET:
+        case GATED_DELTANET:
+        {
+            float unit2 = lambda / (lambda + 1e-6f);
+            s.en = beta * unit2;
+            s.wn = beta * sqrtf(unit2);
+            s.logg = rule == GATED_DELTANET ? logdecay : 0.f;
+            return s;
+        }
+        case IMPLICIT_EULER: e = w = beta / (1.f + x); break;
+        case CAYLEY: e = w = beta / (1.f + 0.5f * x); break;
+        case RK2: e = w = beta * (1.f - 0.5f * x); break;
+        case RK4: e = w = beta * (1.f - 0.5f * x + x * x * (1.f / 6.f) - x * x * x * (1.f / 24.f)); break;
+        case LINEAR: e = 0.f; w = 1.f; break;
+        case MAMBA2: e = 0.f; s.logg = logdecay; break;
+        case GATED_EFLA:
+        {
+            float alpha = expf(logdecay), d = -expm1f(logdecay), r = alpha * beta;
+            s.logg = -d;
+            e = r * phi1(r * lambda);
+            w = beta * phi1(d + r * lambda);
+            break;
+        }
+        case LOG_RATE: s.logg = logdecay; e = beta * phi1(x); w = beta * phi1(x - logdecay); break;
+        default: break;
+    }
+    s.en = e * lambda;
+    s.wn = w * norm;
+    return s;
+}
 
 // Partial derivatives of the normalised coefficients en = e lambda, wn = w |k| and of log g.
 struct Derivatives { float en_beta, en_lambda, en_ld, wn_beta, wn_lambda, wn_ld, logg_ld; };
-__device__ __forceinline__ float phi1d(float x) { return fabsf(x) < 0.02f ? -0.5f + x * (1.f / 3.f - x * (0.125f - x * (1.f / 30.f))) : (expf(-x) - phi1(x)) / x; }
-
 __device__ __forceinline__ Derivatives derivatives(int rule, float lambda, float beta, float ld)
 {
     Derivatives d = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
