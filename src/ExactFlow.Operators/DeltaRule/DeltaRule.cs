@@ -14,7 +14,7 @@ public static unsafe class DeltaRule
 {
     /// <summary>Runs the recurrence over whole sequences and records its gradient.</summary>
     /// <param name="rule">Where g, e and w come from.</param>
-    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>, float32; on a GPU q, k and v are bfloat16, scalars and states float32.</param>
+    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>, float32; on a GPU q, k and v may be bfloat16, while scalars and states are float32, and keyDim is at most 256.</param>
     /// <param name="k">Keys as they are (rules with unit keys normalise them), <c>[batch, time, keyHeads, keyDim]</c>.</param>
     /// <param name="v">Values, <c>[batch, time, valueHeads, valueDim]</c>; valueHeads is a multiple of keyHeads.</param>
     /// <param name="beta">Step sizes, at least 0, <c>[batch, time, valueHeads]</c>; may be null for rules without.</param>
@@ -61,7 +61,7 @@ public static unsafe class DeltaRule
 
     /// <summary>Takes sequences further by a few tokens, updating their states in place: decoding. No gradient is recorded.</summary>
     /// <param name="rule">Where g, e and w come from.</param>
-    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>; time is usually 1.</param>
+    /// <param name="q">Queries, <c>[batch, time, keyHeads, keyDim]</c>; time is usually 1. Number formats as in <see cref="Apply"/>.</param>
     /// <param name="k">Keys, <c>[batch, time, keyHeads, keyDim]</c>.</param>
     /// <param name="v">Values, <c>[batch, time, valueHeads, valueDim]</c>.</param>
     /// <param name="beta">Step sizes, <c>[batch, time, valueHeads]</c>.</param>

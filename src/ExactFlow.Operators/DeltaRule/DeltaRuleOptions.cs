@@ -2,7 +2,10 @@ using ExactFlow.Tensors;
 
 namespace ExactFlow.Operators;
 
-/// <summary>How <see cref="DeltaRule.Apply"/> computes. All forms give the same numbers up to rounding.</summary>
+/// <summary>
+/// How <see cref="DeltaRule.Apply"/> computes. All forms give the same numbers up to rounding. A GPU always computes chunkwise, in chunks of its own length;
+/// its recurrent form is <see cref="DeltaRule.Step"/>, and it has no reference form.
+/// </summary>
 public enum DeltaRuleForm
 {
     /// <summary>The fastest for the sizes: chunkwise, but recurrent for a few tokens.</summary>
@@ -36,7 +39,7 @@ public sealed record DeltaRuleOptions
     /// <summary>Form to compute in.</summary>
     public DeltaRuleForm Form { get; init; } = DeltaRuleForm.Auto;
 
-    /// <summary>Tokens per chunk of the chunkwise form, 1 to 256.</summary>
+    /// <summary>Tokens per chunk of the chunkwise form on the CPU, 1 to 256.</summary>
     public int ChunkLength { get; init; } = 64;
 
     /// <summary>Whether <see cref="DeltaRuleResult.FinalState"/> is computed.</summary>

@@ -5,7 +5,7 @@ namespace ExactFlow.Operators;
 
 /// <summary>
 /// The kernels for all sizes, both number formats and any GPU (<c>delta_rule_general*.cu</c>): float32 arithmetic in shared memory, chunks of 32 tokens, slices of 32 value columns.
-/// What the backward pass needs is O(time): T, P, scalars, U and the states at chunk boundaries, the last two in the format of the inputs.
+/// What the backward pass needs is O(time): T, P, scalars, U and the states at chunk boundaries, all in float32.
 /// </summary>
 internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
 {
@@ -49,8 +49,8 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
         tokens = device.Empty(scan.Shape);
         if (keep)
         {
-            boundary = device.Empty(BoundaryStates, Format);
-            update = device.Empty(inputs.Value.Shape, Format);
+            boundary = device.Empty(BoundaryStates);
+            update = device.Empty(inputs.Value.Shape);
         }
     }
 
@@ -93,8 +93,8 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     public void Backward(Tensor output, Tensor? finalState)
     {
         Tensor gradOutput = output.Grad ?? device.Zeros(output.Shape, Format);
-        using Tensor gradBoundary = device.Empty(BoundaryStates, Format);
-        using Tensor gradSolve = device.Empty(inputs.Value.Shape, Format);
+        using Tensor gradBoundary = device.Empty(BoundaryStates);
+        using Tensor gradSolve = device.Empty(inputs.Value.Shape);
         using Tensor? headQuery = PerValueHead(inputs.Query), headKey = PerValueHead(inputs.Key);
         CudaTarget query = CudaTarget.Of(inputs.Query), key = CudaTarget.Of(inputs.Key);
         var arguments = new GeneralBackwardArguments

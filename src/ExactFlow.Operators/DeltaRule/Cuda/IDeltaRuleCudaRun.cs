@@ -14,9 +14,4 @@ internal interface IDeltaRuleCudaRun
 
 /// <summary>What the operator was called with, checked; step sizes and decays only where the rule reads them.</summary>
 internal readonly record struct DeltaRuleCudaInputs(
-    DeltaRuleKind Rule, DeltaRuleSizes Sizes, Tensor Query, Tensor Key, Tensor Value, Tensor? Beta, Tensor? LogDecay, Tensor? InitialState, float Scale)
-{
-    /// <summary>Whether any input wants a gradient.</summary>
-    public bool WantGradients
-        => Query.RequiresGrad || Key.RequiresGrad || Value.RequiresGrad || Beta is { RequiresGrad: true } || LogDecay is { RequiresGrad: true } || InitialState is { RequiresGrad: true };
-}
+    DeltaRuleKind Rule, DeltaRuleSizes Sizes, Tensor Query, Tensor Key, Tensor Value, Tensor? Beta, Tensor? LogDecay, Tensor? InitialState, float Scale);

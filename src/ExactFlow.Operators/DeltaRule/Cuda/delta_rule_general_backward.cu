@@ -13,8 +13,8 @@ struct BackArgs
     const void *q, *k, *v, *grad_output; const float *inverse, *attention; const ScanScalars* scan; const TokenScalars* tokens;
     const int2 *chunks, *ranges; const float *beta, *log_decay;
     const float* grad_final;             // [sequences, heads, K, V] or null
-    void *grad_boundary, *grad_solve;    // G after each chunk [chunks, heads, K, V]; dX, like v
-    const void *boundary, *update;       // kept by the forward
+    float *grad_boundary, *grad_solve;   // G after each chunk [chunks, heads, K, V]; dX, like v
+    const float *boundary, *update;      // kept by the forward
     float *head_query, *head_key;        // dq and dk per value head [tokens, heads, K] where value heads share key heads, otherwise null
     Target query, key, value, beta_target, log_decay_target, initial;
     Sizes n; float scale; int rule, decays;
@@ -47,7 +47,7 @@ template <typename T> __device__ __forceinline__ void delta_general_dscan(const 
         load_square(t, g.inverse + at.tile * C * C);
         load_square(p, g.attention + at.tile * C * C);
         if (tid < C) scalars[tid] = g.scan[at.tile * C + tid];
-        store_rows((T*)g.grad_boundary + at.tile * K * V + v0, V, state, VS, K, columns);
+        store_rows(g.grad_boundary + at.tile * K * V + v0, V, state, VS, K, columns);
         __syncthreads();
 
         for (int i = tid; i < C * VS; i += blockDim.x)
@@ -93,7 +93,7 @@ template <typename T> __device__ __forceinline__ void delta_general_dscan(const 
                 {
                     const int r = row + i, c = column + j * (VS / 4);
                     steps[r * VS + c] = -scalars[r].erase * solved[i][j];
-                    if (r < at.count && c < columns) store((T*)g.grad_solve, at.scalar * V + v0 + r * value_stride + c, solved[i][j]);
+                    if (r < at.count && c < columns) g.grad_solve[at.scalar * V + v0 + r * value_stride + c] = solved[i][j];
                 }
         }
         __syncthreads();
@@ -141,10 +141,10 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
     {
         const int columns = V - v0 < VS ? V - v0 : VS;
         __syncthreads();
-        load_rows(grads, LC, (const T*)g.grad_solve + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
+        load_rows(grads, LC, g.grad_solve + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
         load_rows(grads + C * LC, LC, (const T*)g.grad_output + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
-        load_rows(update, LC, (const T*)g.update + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
-        load_rows(state, LC, (const T*)g.boundary + at.tile * K * V + v0, V, K4, K, columns, VS);
+        load_rows(update, LC, g.update + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
+        load_rows(state, LC, g.boundary + at.tile * K * V + v0, V, K4, K, columns, VS);
         __syncthreads();
         multiply<false, true>(2 * C, C, VS, grads, LC, update, LC, [&](int r, int i, float sum) { squares[r * LC + i] += sum; });
         multiply<false, true>(2 * C, K4, VS, grads, LC, state, LC, [&](int r, int i, float sum) { left[r * LK + i] += sum; });
@@ -159,7 +159,7 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
         for (int i = tid; i < K * VS; i += THREADS)
         {
             const int r = i / VS, c = i % VS;
-            const float after = c < columns ? load((const T*)g.grad_boundary, (at.tile * K + r) * V + v0 + c) : 0.f;
+            const float after = c < columns ? g.grad_boundary[(at.tile * K + r) * V + v0 + c] : 0.f;
             carried += state[r * LC + c] * after;
             state[r * LC + c] = after;
         }

@@ -87,7 +87,7 @@ struct ScanArgs
     const int2 *chunks, *ranges;    // of chunks; first and one-past-last chunk of every sequence
     const float* initial;           // [sequences, heads, K, V] or null
     void* output; float* final_state;
-    void *boundary, *update;        // for the backward: states before each chunk [chunks, heads, K, V] and U; null when not wanted
+    float *boundary, *update;       // for the backward: states before each chunk [chunks, heads, K, V] and U; null when not wanted
     Sizes n; float scale;
 };
 
@@ -117,7 +117,7 @@ template <typename T> __device__ __forceinline__ void delta_general_scan(const S
         load_square(t, g.inverse + at.tile * C * C);
         load_square(p, g.attention + at.tile * C * C);
         if (tid < C) scalars[tid] = g.scan[at.tile * C + tid];
-        if (g.boundary) store_rows((T*)g.boundary + at.tile * K * V + v0, V, state, VS, K, columns);
+        if (g.boundary) store_rows(g.boundary + at.tile * K * V + v0, V, state, VS, K, columns);
         __syncthreads();
 
         float tile[4][4] = {};
@@ -148,7 +148,7 @@ template <typename T> __device__ __forceinline__ void delta_general_scan(const S
                     const int r = token_row + i, c = column + j * (VS / 4);
                     u[r * VS + c] = updates[i][j];
                     u_end[r * VS + c] = scalars[r].delta * updates[i][j];
-                    if (g.update && r < at.count && c < columns) store((T*)g.update, at.scalar * V + v0 + r * value_stride + c, updates[i][j]);
+                    if (g.update && r < at.count && c < columns) g.update[at.scalar * V + v0 + r * value_stride + c] = updates[i][j];
                 }
         }
         __syncthreads();

@@ -57,6 +57,7 @@ __device__ __forceinline__ Scalars coefficients(int rule, float lambda, float be
 }
 
 // Partial derivatives of the normalised coefficients en = e lambda, wn = w |k| and of log g.
+// With phi1(x) + x phi1'(x) = e^-x, what would cancel for long keys is left out: d(beta phi1(d + r lambda))/dbeta = e^-eta - d phi1'(eta).
 struct Derivatives { float en_beta, en_lambda, en_ld, wn_beta, wn_lambda, wn_ld, logg_ld; };
 __device__ __forceinline__ Derivatives derivatives(int rule, float lambda, float beta, float ld)
 {
@@ -85,7 +86,7 @@ __device__ __forceinline__ Derivatives derivatives(int rule, float lambda, float
         {
             float alpha = expf(ld), dd = -expm1f(ld), r = alpha * beta, ex = expf(-r * lambda), eta = dd + r * lambda, p = phi1(eta), pd = phi1d(eta);
             d.en_beta = lambda * ex * alpha; d.en_lambda = r * ex; d.en_ld = lambda * ex * r;
-            d.wn_beta = norm * (p + beta * pd * lambda * alpha); d.wn_lambda = norm * beta * pd * r + beta * p / (2.f * norm); d.wn_ld = norm * beta * pd * (r * lambda - alpha);
+            d.wn_beta = norm * (expf(-eta) - dd * pd); d.wn_lambda = norm * beta * pd * r + beta * p / (2.f * norm); d.wn_ld = norm * beta * pd * (r * lambda - alpha);
             d.logg_ld = alpha;
             return d;
         }
@@ -93,7 +94,7 @@ __device__ __forceinline__ Derivatives derivatives(int rule, float lambda, float
         {
             float ex = expf(-x), y = x - ld, p = phi1(y), pd = phi1d(y);
             d.en_beta = lambda * ex; d.en_lambda = beta * ex;
-            d.wn_beta = norm * (p + beta * pd * lambda); d.wn_lambda = norm * beta * beta * pd + beta * p / (2.f * norm); d.wn_ld = -norm * beta * pd;
+            d.wn_beta = norm * (expf(-y) + ld * pd); d.wn_lambda = norm * beta * beta * pd + beta * p / (2.f * norm); d.wn_ld = -norm * beta * pd;
             d.logg_ld = 1.f;
             return d;
         }

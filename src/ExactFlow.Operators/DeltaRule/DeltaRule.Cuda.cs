@@ -35,14 +35,20 @@ internal static class DeltaRuleCuda
 
         var inputs = new DeltaRuleCudaInputs(
             rule, sizes, q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, options.InitialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim));
-        bool record = device.CurrentStep is { RecordsGradients: true } && inputs.WantGradients;
+        bool record = device.CurrentStep is { RecordsGradients: true }
+            && Array.Exists([q, k, v, beta, logDecay, options.InitialState], static input => input is { RequiresGrad: true });
         Tensor output = device.Empty(v.Shape, v.DType);
         Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
         IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, segments, record);
         run.Forward(output, finalState);
         if (record)
         {
-            device.CurrentStep!.Tape.Record(output, finalState, () => run.Backward(output, finalState));
+            device.CurrentStep!.Tape.Record(output, finalState, () =>
+            {
+                run.Backward(output, finalState);
+                ZeroGradient(rule.UsesBeta ? null : beta);
+                ZeroGradient(rule.Decays ? null : logDecay);
+            });
         }
 
         return new DeltaRuleResult(output, finalState);
@@ -82,6 +88,19 @@ internal static class DeltaRuleCuda
         int gradients = (4 * tiles * TileBytes) + (2 * (3 + (2 * tiles)) * TileBytes) + (4 * TileBytes) + (2 * Scalars) + (6 * 64 * 4) + 16 + 1024;
         int front = Math.Max(64 * (keyDim + 8) * 4, ((64 * 68) + 960) * 4);
         return (front + (64 * 68 * 4) + (3 * 64 * 4), scan, (2 * keyDim * (keyDim + 4) * 4) + (keyDim * 20 * 4), scan, gradients);
+    }
+
+    /// <summary>The gradient of an input that the rule does not read.</summary>
+    private static void ZeroGradient(Tensor? input)
+    {
+        if (input is { RequiresGrad: true })
+        {
+            Tensor gradient = input.GradForWrite(out bool accumulate);
+            if (!accumulate)
+            {
+                gradient.Zero();
+            }
+        }
     }
 
     private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, int segments, bool keep)
