@@ -22,6 +22,8 @@ public sealed class GatedRmsNormCases : IOperatorCases
         Of(placement, "values near the root of epsilon", [4, 129], scale: 1e-3),
         Of(placement, "wide gates", [4, 129], gateScale: 30),
         Of(placement, "heads of 128", [3, 9, 128]),
+        Of(placement, "128 features, many rows", [700, 128]),
+        Of(placement, "520 features, many rows", [80, 520]),
         Of(placement, "several warps to a row", [3, 1040]),
         Of(placement, "a block to a row", [2, 4104]),
         Of(placement, "per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 3.0 * 4 * 2048 * 1024, BackwardBytes = 5.0 * 4 * 2048 * 1024, ForwardFlops = 25.0 * 2048 * 1024 },

@@ -20,6 +20,8 @@ public sealed class LayerNormCases : IOperatorCases
         Of("all of one sign", [7, 65], CaseValues.Uniform, 4),
         Of("without epsilon", [4, 31], epsilon: 0),
         Of("128 features", [9, 128]),
+        Of("128 features, many rows", [700, 128]),
+        Of("520 features, many rows", [80, 520]),
         Of("several warps to a row", [3, 1040]),
         Of("a block to a row", [2, 4104], CaseValues.Uniform, 3),
         Of("hidden of 1024", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 8.0 * 2048 * 1024 },

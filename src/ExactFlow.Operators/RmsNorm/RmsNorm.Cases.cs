@@ -21,6 +21,8 @@ public sealed class RmsNormCases : IOperatorCases
         Of("without epsilon", [4, 31], epsilon: 0),
         Of("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
         Of("heads of 128", [3, 9, 128]),
+        Of("128 features, many rows", [700, 128]),
+        Of("520 features, many rows", [80, 520]),
         Of("several warps to a row", [3, 1040]),
         Of("a block to a row", [2, 4104]),
         AfterAdd("one element", [1], 3e-4),
