@@ -42,7 +42,7 @@ template <typename T, int N> __device__ __forceinline__ void rotate(const Rotary
         {
             // Whole turns are taken off in float64: a position of a million loses no more than the first.
             double turns = position * g.turns[unit * N + j];
-            sincosf(6.2831853f * (float)(turns - rint(turns)), &sine[j], &cosine[j]);
+            sincospif(2.f * (float)(turns - rint(turns)), &sine[j], &cosine[j]);
             if (g.backwards) sine[j] = -sine[j];
         }
         const int last = min((group + 1) * g.heads_per_thread, g.heads);

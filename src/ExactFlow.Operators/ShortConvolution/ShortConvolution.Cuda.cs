@@ -35,7 +35,7 @@ public static unsafe partial class ShortConvolution
         bool fourTaps = HasFourTaps(weight);
         int perThread = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, y.Address) ? Taps : 1;
         var layout = new Layout(x, weight, documents, perThread);
-        layout.Cut(shortest: 4, longest: 64, threads: 2048L * device.MultiprocessorCount);
+        layout.Cut(shortest: 4, device.MultiprocessorCount * (perThread == 1 ? 8 : x.DType == DType.BFloat16 ? 7 : 6));
 
         // A thread that sees all of a sequence has its last inputs in registers.
         bool carries = state is not null && fourTaps && documents is null && x.Shape[1] <= layout.Run;
@@ -89,9 +89,7 @@ public static unsafe partial class ShortConvolution
         bool fourTaps = HasFourTaps(weight);
         bool units = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, outputGradient.Address, inputGradient.Address);
         var layout = new Layout(x, weight, documents, units ? Taps : 1);
-
-        // Each run leaves sums for every channel behind: longer ones than forward, so that these stay a small part of what is moved.
-        layout.Cut(shortest: 16, longest: 128, threads: 512L * device.MultiprocessorCount);
+        layout.Cut(shortest: 8, device.MultiprocessorCount * (!units ? 8 : x.DType == DType.BFloat16 ? 4 : 3));
         bool sums = weightGradient.IsWanted || biasGradient.IsWanted;
         int columns = checked((layout.Width + 1) * layout.Channels);
         using var partial = new Scratch(device, sums ? layout.Runs * columns * sizeof(float) : 0);
@@ -157,11 +155,17 @@ public static unsafe partial class ShortConvolution
         public readonly LaunchGeometry Geometry
             => new(checked((int)((Runs + (Threads >> Shift) - 1) / (Threads >> Shift))), (Units + (1 << Shift) - 1) >> Shift, 1, Threads, 1, 1, 0);
 
-        /// <summary>Cuts rows into runs of a multiple of four tokens, as long as about <paramref name="threads"/> threads have one each.</summary>
-        public void Cut(int shortest, int longest, long threads)
+        /// <summary>
+        /// Cuts rows into runs of a multiple of four tokens, as short as leaves all blocks room on the GPU at once: it is full, nobody waits for a few last
+        /// blocks, and what runs repeat at their edges, or leave behind as sums, is little.
+        /// </summary>
+        /// <param name="shortest">Tokens that a run has at least.</param>
+        /// <param name="blocks">Blocks that fit on the GPU.</param>
+        public void Cut(int shortest, long blocks)
         {
-            long length = (rows * Time * Units / threads) + 3 & ~3L;
-            Run = (int)Math.Clamp(length, shortest, longest);
+            int lanes = Threads >> Shift, tiles = (Units + (1 << Shift) - 1) >> Shift;
+            long runsPerRow = Math.Max(1, blocks / tiles * lanes / Math.Max(rows, 1));
+            Run = (int)Math.Max((((Time + runsPerRow - 1) / runsPerRow) + 3) & ~3L, shortest);
             RunsPerRow = (Time + Run - 1) / Run;
             Runs = rows * RunsPerRow;
         }

@@ -94,7 +94,9 @@ template <typename T, int N> __device__ __forceinline__ void convolve(const Forw
 }
 template <typename T> __device__ __forceinline__ void convolve_units(const ForwardArgs& a) { convolve<T, 4>(a); }
 template <typename T> __device__ __forceinline__ void convolve_channels(const ForwardArgs& a) { convolve<T, 1>(a); }
-BOTH_TYPES(convolve_units, ForwardArgs, THREADS)
+// As many blocks to a multiprocessor as the host counts on when it cuts rows into runs.
+extern "C" __global__ void __launch_bounds__(THREADS, 6) convolve_units_float32(const ForwardArgs g) { convolve_units<float>(g); }
+extern "C" __global__ void __launch_bounds__(THREADS, 7) convolve_units_bfloat16(const ForwardArgs g) { convolve_units<bf16>(g); }
 BOTH_TYPES(convolve_channels, ForwardArgs, THREADS)
 
 // The sum of any number of taps, each input read again from the cache.

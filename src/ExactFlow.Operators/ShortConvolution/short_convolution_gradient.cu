@@ -138,7 +138,9 @@ template <typename T, int N> __device__ __forceinline__ void convolve_gradient(c
 }
 template <typename T> __device__ __forceinline__ void gradient_units(const GradientArgs& a) { convolve_gradient<T, 4>(a); }
 template <typename T> __device__ __forceinline__ void gradient_channels(const GradientArgs& a) { convolve_gradient<T, 1>(a); }
-BOTH_TYPES(gradient_units, GradientArgs, THREADS)
+// As many blocks to a multiprocessor as the host counts on when it cuts rows into runs.
+extern "C" __global__ void __launch_bounds__(THREADS, 3) gradient_units_float32(const GradientArgs g) { gradient_units<float>(g); }
+extern "C" __global__ void __launch_bounds__(THREADS, 4) gradient_units_bfloat16(const GradientArgs g) { gradient_units<bf16>(g); }
 BOTH_TYPES(gradient_channels, GradientArgs, THREADS)
 
 // Any number of taps, first the gradient of z, then what follows from it.

@@ -78,6 +78,12 @@ inline float __fdividef(float x, float y) { return fabsf(y) > 8.507059e37f ? (__
 inline float __sinf(float x) { return sinf(x); }
 inline float __cosf(float x) { return cosf(x); }
 inline void __sincosf(float x, float* s, float* c) { sincosf(x, s, c); }
+inline void sincospif(float x, float* s, float* c)
+{
+    double angle = 3.14159265358979324 * (x - 2.0 * rint(0.5 * x));
+    *s = (float)sin(angle);
+    *c = (float)cos(angle);
+}
 inline float __saturatef(float x) { return x > 0.f ? x < 1.f ? x : 1.f : 0.f; }
 inline float __frcp_rn(float x) { return 1.f / x; }
 inline float __fsqrt_rn(float x) { return sqrtf(x); }

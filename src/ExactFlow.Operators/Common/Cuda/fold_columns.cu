@@ -18,7 +18,9 @@ extern "C" __global__ void __launch_bounds__(32 * LANES) fold_columns(const Fold
     __syncthreads();
     if (lane > 0 || column >= g.columns) return;
     for (int i = 1; i < LANES; i++) sum += room[i][within];
-    const bool later = column >= g.split;
-    const Target& target = later ? g.second : g.first;
-    if (target.to) write<float>(target, later ? column - g.split : column, sum);
+    if (column < g.split)
+    {
+        if (g.first.to) write<float>(g.first, column, sum);
+    }
+    else if (g.second.to) write<float>(g.second, column - g.split, sum);
 }
