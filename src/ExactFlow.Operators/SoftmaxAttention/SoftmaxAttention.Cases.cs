@@ -16,10 +16,15 @@ public sealed class SoftmaxAttentionCases : IOperatorCases
         Case("given scale", 1, 65, 1, 1, 8, 8, scale: 0.5f),
         Case("packed documents, empty and of one token among them", 1, 140, 4, 2, 12, 12, offsets: [0, 1, 1, 66, 75, 140]),
         Case("scores of 1e3", 1, 70, 2, 2, 64, 16, inputScale: 10) with { ForwardTolerance = 1e-4, GradientTolerance = 2e-4 },
+        Case("heads of 64, three tiles of a GPU, grouped", 2, 161, 4, 2, 64, 64),
+        Case("heads of 128, grouped and packed", 1, 190, 3, 1, 128, 128, offsets: [0, 1, 1, 100, 165, 190]),
+        Case("wide heads, keys and values of different widths", 1, 50, 1, 1, 130, 255),
         Case("no tokens", 1, 0, 2, 2, 4, 4),
         Case("a layer of a small model", 1, 256, 4, 4, 64, 64) with { IsBenchmark = true },
         Decode("decode, cache of one", 2, 5, 1, 4, 2, 16, 16),
         Decode("decode, part of a cache", 3, 200, 131, 6, 3, 33, 20),
+        Decode("decode, heads of 128, grouped", 1, 500, 333, 10, 2, 128, 128),
+        Decode("decode, widest heads", 2, 40, 33, 2, 2, 256, 256),
         Decode("decode, full cache", 1, 1000, 1000, 2, 2, 64, 64),
     ];
 
@@ -44,6 +49,7 @@ public sealed class SoftmaxAttentionCases : IOperatorCases
                 return [gradQ, gradK, gradV];
             })
         {
+            CanBeCaptured = offsets is null,
             ForwardFlops = (double)batch * heads * time * (time + 1) * (dim + valueDim),
             ForwardBytes = sizeof(float) * (double)batch * time * (heads + kvHeads) * (dim + valueDim),
         };

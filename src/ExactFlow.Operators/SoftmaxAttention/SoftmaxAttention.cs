@@ -1,4 +1,6 @@
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Operators;
 
@@ -6,41 +8,45 @@ namespace ExactFlow.Operators;
 public static partial class SoftmaxAttention
 {
     /// <summary>Attends every token to itself and those before it; records gradients for all three inputs.</summary>
-    /// <param name="q">Float32 [batch, time, heads, dim].</param>
-    /// <param name="k">Float32 [batch, time, kvHeads, dim]; heads is a multiple of kvHeads, and query head h reads k/v head h / (heads / kvHeads).</param>
-    /// <param name="v">Float32 [batch, time, kvHeads, valueDim].</param>
+    /// <param name="q">Float32 [batch, time, heads, dim]; on a GPU also bfloat16, like k and v, with heads of at most 256 numbers.</param>
+    /// <param name="k">[batch, time, kvHeads, dim]; heads is a multiple of kvHeads, and query head h reads k/v head h / (heads / kvHeads).</param>
+    /// <param name="v">[batch, time, kvHeads, valueDim].</param>
     /// <param name="scale">Factor of the scores; dim^-1/2 when null.</param>
     /// <param name="offsets">Document boundaries of a packed row (batch 1); tokens do not see other documents.</param>
-    /// <returns>Float32 [batch, time, heads, valueDim], a tensor of the open step.</returns>
+    /// <returns>[batch, time, heads, valueDim], a tensor of the open step.</returns>
     /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, or the device has no form of the operator.</exception>
     public static Tensor Apply(Tensor q, Tensor k, Tensor v, float? scale = null, SequenceOffsets? offsets = null)
     {
         Device device = Validate(q, k, v, offsets);
-        if (device is not CpuDevice cpu)
-        {
-            throw Require.Implementation(nameof(SoftmaxAttention), device);
-        }
-
         float factor = scale ?? (1 / MathF.Sqrt(q.Shape[3]));
-        bool record = device.CurrentStep is { RecordsGradients: true } && (q.RequiresGrad || k.RequiresGrad || v.RequiresGrad);
-        Tensor output = device.Empty(q.Shape.WithLast(v.Shape[3]));
-        Tensor? logSums = record ? device.Empty([q.Shape[0], q.Shape[2], q.Shape[1]]) : null;
-        Forward(cpu, q, k, v, factor, offsets, output, logSums);
-        if (record)
+        Tape? tape = Recording.TapeFor(q, k, v);
+        Tensor output = device.Empty(q.Shape.WithLast(v.Shape[3]), q.DType);
+        Tensor? logSums = tape is null ? null : device.Empty([q.Shape[0], q.Shape[2], q.Shape[1]]);
+        switch (device)
         {
-            device.CurrentStep!.Tape.Record(output, () => Backward(cpu, q, k, v, factor, offsets, output, logSums!, output.Grad!));
+            case CpuDevice cpu:
+                Forward(cpu, q, k, v, factor, offsets, output, logSums);
+                tape?.Record(output, () => Backward(cpu, q, k, v, factor, offsets, output, logSums!, output.Grad!));
+                break;
+            case CudaDevice gpu:
+                Tensor? documents = Upload(gpu, offsets);
+                Forward(gpu, q, k, v, factor, documents, output, logSums);
+                tape?.Record(output, () => Backward(gpu, q, k, v, factor, documents, output, logSums!, output.Grad!));
+                break;
+            default:
+                throw Require.Implementation(nameof(SoftmaxAttention), device);
         }
 
         return output;
     }
 
     /// <summary>Attends one new token per row to the first <paramref name="length"/> entries of a key/value cache, its own included. Records nothing.</summary>
-    /// <param name="q">Float32 [batch, 1, heads, dim].</param>
-    /// <param name="keyCache">Float32 [batch, capacity, kvHeads, dim].</param>
-    /// <param name="valueCache">Float32 [batch, capacity, kvHeads, valueDim].</param>
+    /// <param name="q">Float32 [batch, 1, heads, dim]; on a GPU also bfloat16, like the caches.</param>
+    /// <param name="keyCache">[batch, capacity, kvHeads, dim].</param>
+    /// <param name="valueCache">[batch, capacity, kvHeads, valueDim].</param>
     /// <param name="length">Entries in use, from 1 to capacity.</param>
     /// <param name="scale">Factor of the scores; dim^-1/2 when null.</param>
-    /// <returns>Float32 [batch, 1, heads, valueDim], a tensor of the open step.</returns>
+    /// <returns>[batch, 1, heads, valueDim], a tensor of the open step.</returns>
     /// <exception cref="InvalidInputException">Shapes, dtypes, devices or the length do not fit, or the device has no form of the operator.</exception>
     public static Tensor Decode(Tensor q, Tensor keyCache, Tensor valueCache, int length, float? scale = null)
     {
@@ -51,13 +57,20 @@ public static partial class SoftmaxAttention
                 $"SoftmaxAttention.Decode expects q [batch, 1, heads, dim] and a length from 1 to the cache's capacity, but q is {q.Shape}, the cache {keyCache.Shape} and the length {length}.");
         }
 
-        if (device is not CpuDevice cpu)
+        float factor = scale ?? (1 / MathF.Sqrt(q.Shape[3]));
+        Tensor output = device.Empty(q.Shape.WithLast(valueCache.Shape[3]), q.DType);
+        switch (device)
         {
-            throw Require.Implementation(nameof(SoftmaxAttention), device);
+            case CpuDevice cpu:
+                DecodeStep(cpu, q, keyCache, valueCache, length, factor, output);
+                break;
+            case CudaDevice gpu:
+                DecodeStep(gpu, q, keyCache, valueCache, length, factor, output);
+                break;
+            default:
+                throw Require.Implementation(nameof(SoftmaxAttention), device);
         }
 
-        Tensor output = device.Empty(q.Shape.WithLast(valueCache.Shape[3]));
-        DecodeStep(cpu, q, keyCache, valueCache, length, scale ?? (1 / MathF.Sqrt(q.Shape[3])), output);
         return output;
     }
 
@@ -81,10 +94,12 @@ public static partial class SoftmaxAttention
     {
         ArgumentNullException.ThrowIfNull(q);
         Device device = q.Device;
-        Require.Float32(nameof(SoftmaxAttention), nameof(q), q);
-        Require.Float32(nameof(SoftmaxAttention), nameof(k), k);
+        Require.Floating(nameof(SoftmaxAttention), nameof(q), q);
+        Require.Floating(nameof(SoftmaxAttention), nameof(k), k);
+        Require.SameType(nameof(SoftmaxAttention), nameof(q), q, nameof(k), k);
         Require.SameDevice(nameof(SoftmaxAttention), nameof(q), q, nameof(k), k);
-        Require.Float32(nameof(SoftmaxAttention), nameof(v), v);
+        Require.Floating(nameof(SoftmaxAttention), nameof(v), v);
+        Require.SameType(nameof(SoftmaxAttention), nameof(q), q, nameof(v), v);
         Require.SameDevice(nameof(SoftmaxAttention), nameof(q), q, nameof(v), v);
         bool ranks = q.Shape.Rank == 4 && k.Shape.Rank == 4 && v.Shape.Rank == 4;
         if (!ranks || q.Shape[0] != k.Shape[0] || q.Shape[3] != k.Shape[3] || k.Shape[2] == 0 || q.Shape[2] % k.Shape[2] != 0)
