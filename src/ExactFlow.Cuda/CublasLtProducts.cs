@@ -21,8 +21,8 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
 
     /// <summary>Loads the library and takes its workspace from the device.</summary>
     /// <param name="device">The device the products run on.</param>
-    /// <exception cref="InvalidInputException">The library is not installed.</exception>
-    /// <exception cref="CudaException">The library does not work with the driver, or the device has no room for the workspace.</exception>
+    /// <exception cref="InvalidInputException">The library is not installed, or does not start with this driver.</exception>
+    /// <exception cref="CudaException">The device has no room for the workspace.</exception>
     public CublasLtProducts(CudaDevice device)
     {
         ArgumentNullException.ThrowIfNull(device);
@@ -30,7 +30,13 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
         plain = new PlainProducts(device);
         CudaLibrary.CublasLt.Load(device.Name);
         device.UseOnThisThread();
-        Check(CublasLtImports.Create(out handle), "cublasLtCreate", $"version {CublasLtImports.GetVersion()}");
+        int status = CublasLtImports.Create(out handle);
+        if (status != 0)
+        {
+            throw new InvalidInputException(
+                $"Multiplying matrices on {device.Name} needs cuBLASLt to start, but version {Version()} reports {NameOf(status)}: install the CUDA toolkit that fits the driver, set {CudaLibrary.CublasLt.OverrideVariable} to its library, or use --device cpu.");
+        }
+
         CudaResult result = device.Driver.MemAllocAsync(out workspace, (nuint)WorkspaceBytes, device.Stream);
         if (result != CudaResult.Success)
         {
@@ -93,7 +99,7 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
         handle = 0;
         device.UseOnThisThread();
         CudaResult freed = device.Driver.MemFreeAsync(workspace, device.Stream);
-        Check(CublasLtImports.Destroy(released), "cublasLtDestroy", "");
+        Check(CublasLtImports.Destroy(released), "cublasLtDestroy", "at the end");
         device.Check(freed, "cuMemFreeAsync", "workspace for matrix products");
     }
 
@@ -102,8 +108,16 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
     {
         if (status != 0)
         {
-            string name = Marshal.PtrToStringUTF8(CublasLtImports.GetStatusName(status)) ?? $"status {status}";
-            throw new CudaException(call, CudaResult.Unknown, $"{call} failed on {device.Name} ({device.ModelName}; {subject}) with {name}.");
+            throw new CudaException(call, CudaResult.Unknown, $"{call} failed on {device.Name} ({device.ModelName}; {subject}) with {NameOf(status)}.");
         }
+    }
+
+    private static string NameOf(int status) => Marshal.PtrToStringUTF8(CublasLtImports.GetStatusName(status)) ?? $"status {status}";
+
+    /// <summary>Such as 13.2.1: 10000 major + 100 minor + patch in the library's own counting.</summary>
+    private static string Version()
+    {
+        nuint version = CublasLtImports.GetVersion();
+        return $"{version / 10_000}.{version / 100 % 100}.{version % 100}";
     }
 }

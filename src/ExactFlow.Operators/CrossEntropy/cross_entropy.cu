@@ -50,14 +50,25 @@ extern "C" __global__ void __launch_bounds__(1024) cross_entropy_mean(const Cros
 __device__ __forceinline__ void store4(float* p, const float (&x)[4]) { *reinterpret_cast<float4*>(p) = make_float4(x[0], x[1], x[2], x[3]); }
 __device__ __forceinline__ void store4(bf16* p, const float (&x)[4]) { *reinterpret_cast<uint2*>(p) = make_uint2(pack(x[0], x[1]), pack(x[2], x[3])); }
 
-// Four logits from i on; past the end of the vocabulary -inf, which adds nothing. Rows are padded, so reading there is allowed.
+// Four logits from i on; past the end of the vocabulary -inf, which adds nothing. Rows are padded to whole pieces.
 __device__ __forceinline__ void load4(float (&x)[4], const float* row, int i, int vocabulary)
 {
-    float4 v = *reinterpret_cast<const float4*>(row + i);
-    x[0] = v.x;
+    float4 v = make_float4(0.f, 0.f, 0.f, 0.f);
+    if (i < vocabulary) v = *reinterpret_cast<const float4*>(row + i);
+    x[0] = i < vocabulary ? v.x : MINUS_INFINITY;
     x[1] = i + 1 < vocabulary ? v.y : MINUS_INFINITY;
     x[2] = i + 2 < vocabulary ? v.z : MINUS_INFINITY;
     x[3] = i + 3 < vocabulary ? v.w : MINUS_INFINITY;
+}
+__device__ __forceinline__ float largest4(const float (&x)[4]) { return fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3])); }
+__device__ __forceinline__ float exponentials4(const float (&x)[4], float top) { return (expf(x[0] - top) + expf(x[1] - top)) + (expf(x[2] - top) + expf(x[3] - top)); }
+// The gradient of four logits from i on; nothing past the end.
+template <typename T> __device__ __forceinline__ void store_gradient4(T* gradient, float (&x)[4], int i, int vocabulary, int target, float top, float share, float scale)
+{
+    if (i >= vocabulary) return;
+#pragma unroll
+    for (int j = 0; j < 4; j++) x[j] = expf(x[j] - top) * share - (i + j == target ? scale : 0.f);
+    store4(gradient + i, x);
 }
 
 // A block per token. First pass: maximum and sum of exponentials of each thread's share, together, then of the row. Second pass: the gradient.
@@ -76,14 +87,14 @@ template <typename T> __device__ __forceinline__ void cross_entropy_rows(const C
         return;
     }
 
-    float largest = MINUS_INFINITY, sum = 0.f;
-#pragma unroll 4
-    for (int i = threadIdx.x * 4; i < g.vocabulary; i += step)
+    // Two pieces a turn, so that there is always one on its way.
+    float largest = MINUS_INFINITY, sum = 0.f, a[4], b[4];
+    for (int i = threadIdx.x * 4; i < g.vocabulary; i += 2 * step)
     {
-        float x[4];
-        load4(x, row, i, g.vocabulary);
-        float larger = fmaxf(largest, fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3])));
-        sum = sum * expf(largest - larger) + ((expf(x[0] - larger) + expf(x[1] - larger)) + (expf(x[2] - larger) + expf(x[3] - larger)));
+        load4(a, row, i, g.vocabulary);
+        load4(b, row, i + step, g.vocabulary);
+        float larger = fmaxf(largest, fmaxf(largest4(a), largest4(b)));
+        sum = sum * expf(largest - larger) + (exponentials4(a, larger) + exponentials4(b, larger));
         largest = larger;
     }
     float top = block_max(largest, room);
@@ -95,19 +106,16 @@ template <typename T> __device__ __forceinline__ void cross_entropy_rows(const C
     if (!g.wants_gradient) return;
 
     float scale = is_inside ? g.scale[0] : NOT_A_NUMBER, share = scale / sum;
-    for (int start = 0; start < g.vocabulary; start += step)
+    for (int start = 0; start < g.vocabulary; start += 2 * step)
     {
         int i = start + threadIdx.x * 4;
-        float x[4];
-        bool has_some = i < g.vocabulary;
-        if (has_some) load4(x, row, i, g.vocabulary);
+        load4(a, row, i, g.vocabulary);
+        load4(b, row, i + step, g.vocabulary);
 
-        // The gradient of a piece lies where logits of this piece or of earlier ones were: all of the block have read theirs before any is written.
+        // The gradient of these pieces lies where logits of them or of earlier ones were: all of the block have read theirs before any is written.
         __syncthreads();
-        if (!has_some) continue;
-#pragma unroll
-        for (int j = 0; j < 4; j++) x[j] = expf(x[j] - top) * share - (i + j == target ? scale : 0.f);
-        store4(gradient + i, x);
+        store_gradient4(gradient, a, i, g.vocabulary, target, top, share, scale);
+        store_gradient4(gradient, b, i + step, g.vocabulary, target, top, share, scale);
     }
 }
 

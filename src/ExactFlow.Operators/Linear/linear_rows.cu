@@ -5,9 +5,20 @@
 
 struct LinearRowsArgs { const void* x; const void* weight; const float* bias; void* y; i64 inputs, outputs; int rows, whole, wide; };
 
+__device__ __forceinline__ uint4 piece(const void* p) { return *reinterpret_cast<const uint4*>(p); }
+template <typename T> __device__ __forceinline__ void floats(float (&x)[Piece<T>::N], uint4 v)
+{
+    u32 w[4] = { v.x, v.y, v.z, v.w };
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if constexpr (Piece<T>::N == 4) x[i] = __uint_as_float(w[i]);
+        else { x[2 * i] = __uint_as_float(w[i] << 16); x[2 * i + 1] = __uint_as_float(w[i] & 0xFFFF0000u); }
+}
+
 template <typename T, int R, int O> __device__ __forceinline__ void linear_rows(const LinearRowsArgs& g)
 {
-    constexpr int N = Piece<T>::N;
+    constexpr int N = Piece<T>::N, U = O == 1 ? 4 : 1;
+    constexpr bool IS_EARLY = R * U <= 8;
     int lane = threadIdx.x & 31;
     i64 first = ((i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5)) * O;
     if (first >= g.outputs) return;
@@ -26,22 +37,45 @@ template <typename T, int R, int O> __device__ __forceinline__ void linear_rows(
 
     if (g.whole)
     {
-#pragma unroll (O == 1 ? 4 : 2)
-        for (i64 i = lane * N; i < g.inputs; i += 32 * N)
+        // A turn takes U pieces of each row. The barrier makes the compiler ask for all of them before it uses the first: left alone it waits for each in turn.
+        // Past the end the weight counts as zeros, and x is read at a place that exists.
+        for (i64 turn = 0; turn < g.inputs; turn += 32 * N * U)
         {
-            float a[O][N];
+            i64 at[U];
+            uint4 a[U][O], early[U][IS_EARLY ? R : 1];
 #pragma unroll
-            for (int o = 0; o < O; o++) Piece<T>::load(a[o], w[o] + i);
-#pragma unroll
-            for (int r = 0; r < R; r++)
+            for (int u = 0; u < U; u++)
             {
-                float b[N];
-                Piece<T>::load(b, x[r] + i);
+                i64 i = turn + (u * 32 + lane) * N;
+                bool is_inside = i < g.inputs;
+                at[u] = is_inside ? i : 0;
 #pragma unroll
                 for (int o = 0; o < O; o++)
+                {
+                    a[u][o] = piece(w[o] + at[u]);
+                    if (!is_inside) a[u][o] = make_uint4(0, 0, 0, 0);
+                }
+                if constexpr (IS_EARLY)
 #pragma unroll
-                    for (int j = 0; j < N; j++) sum[r][o] += a[o][j] * b[j];
+                    for (int r = 0; r < R; r++) early[u][r] = piece(x[r] + at[u]);
             }
+            __syncwarp();
+#pragma unroll
+            for (int u = 0; u < U; u++)
+#pragma unroll
+                for (int r = 0; r < R; r++)
+                {
+                    float b[N];
+                    floats<T>(b, IS_EARLY ? early[u][IS_EARLY ? r : 0] : piece(x[r] + at[u]));
+#pragma unroll
+                    for (int o = 0; o < O; o++)
+                    {
+                        float c[N];
+                        floats<T>(c, a[u][o]);
+#pragma unroll
+                        for (int j = 0; j < N; j++) sum[r][o] += c[j] * b[j];
+                    }
+                }
         }
     }
     else
@@ -70,15 +104,16 @@ template <typename T, int R, int O> __device__ __forceinline__ void linear_rows(
         }
 }
 
-#define ROWS(R, O)                                                                                                                               \
-    extern "C" __global__ void __launch_bounds__(64) linear_rows_##R##x##O##_float32(const LinearRowsArgs g) { linear_rows<float, R, O>(g); }    \
-    extern "C" __global__ void __launch_bounds__(64) linear_rows_##R##x##O##_bfloat16(const LinearRowsArgs g) { linear_rows<bf16, R, O>(g); }
+// `blocks` per multiprocessor leave a thread the registers that its early loads need, and no fewer threads than keep memory busy.
+#define ROWS(R, O, blocks)                                                                                                                               \
+    extern "C" __global__ void __launch_bounds__(64, blocks) linear_rows_##R##x##O##_float32(const LinearRowsArgs g) { linear_rows<float, R, O>(g); }    \
+    extern "C" __global__ void __launch_bounds__(64, blocks) linear_rows_##R##x##O##_bfloat16(const LinearRowsArgs g) { linear_rows<bf16, R, O>(g); }
 
-ROWS(1, 1)
-ROWS(1, 4)
-ROWS(2, 1)
-ROWS(2, 4)
-ROWS(4, 1)
-ROWS(4, 4)
-ROWS(8, 1)
-ROWS(8, 4)
+ROWS(1, 1, 16)
+ROWS(1, 4, 16)
+ROWS(2, 1, 10)
+ROWS(2, 4, 12)
+ROWS(4, 1, 12)
+ROWS(4, 4, 10)
+ROWS(8, 1, 8)
+ROWS(8, 4, 8)
