@@ -22,7 +22,7 @@ public sealed class TinyTask : ITrainingTask, IDisposable
         Device = device;
         embedding = Normal("embedding", [Vocabulary, Width], seed);
         norm = new Parameter("norm", device.Persistent([Width]), weightDecay: false);
-        norm.Value.Span<float>().Fill(1);
+        norm.Value.CopyFrom<float>([.. Enumerable.Repeat(1f, Width)]);
         matrix = Normal("matrix", [Width, Width], seed);
         head = Normal("head", [Vocabulary, Width], seed);
         Parameters = [embedding, norm, matrix, head];
@@ -83,7 +83,7 @@ public sealed class TinyTask : ITrainingTask, IDisposable
         return new ValidationResult(loss, loss / Math.Log(2));
     }
 
-    public SampleText? Sample(int step) => new("prompt", $"sample after {step} with weight {matrix.Value.Span<float>()[0]:R}");
+    public SampleText? Sample(int step) => new("prompt", $"sample after {step} with weight {matrix.Value.ToHost<float>()[0]:R}");
 
     public void SaveModel(string folder)
     {
@@ -92,7 +92,7 @@ public sealed class TinyTask : ITrainingTask, IDisposable
             Parameters.Select(parameter => new SafetensorsEntry(parameter.Name, SafetensorsType.F32, [parameter.Value.Count])));
         foreach (Parameter parameter in Parameters)
         {
-            writer.Write<float>(parameter.Name, parameter.Value.Span<float>());
+            writer.Write(parameter.Name, parameter.Value);
         }
 
         writer.Commit();
@@ -103,7 +103,7 @@ public sealed class TinyTask : ITrainingTask, IDisposable
         using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors"));
         foreach (Parameter parameter in Parameters)
         {
-            file.Read(file[parameter.Name], parameter.Value.Span<float>());
+            file.Read(file[parameter.Name], parameter.Value);
         }
     }
 
@@ -131,8 +131,10 @@ public sealed class TinyTask : ITrainingTask, IDisposable
 
     private Parameter Normal(string name, Shape shape, int seed)
     {
+        var values = new float[shape.Count];
+        new Philox((ulong)seed, Philox.StreamOf(name)).FillNormal(values, 0.2);
         Tensor value = Device.Persistent(shape);
-        new Philox((ulong)seed, Philox.StreamOf(name)).FillNormal(value.Span<float>(), 0.2);
+        value.CopyFrom<float>(values);
         return new Parameter(name, value, weightDecay: true);
     }
 }

@@ -11,17 +11,17 @@ internal sealed class TrainingSession : IDisposable
 {
     private readonly TemporaryFolder? ownFolder;
 
-    public TrainingSession(TrainingOptions options, TemporaryFolder? folder = null, int[]? text = null)
+    public TrainingSession(TrainingOptions options, TemporaryFolder? folder = null, int[]? text = null, Device? device = null)
     {
         ownFolder = folder is null ? new TemporaryFolder() : null;
-        Device = new CpuDevice(threads: 2) { PoisonFreshMemory = true };
+        Device = device ?? new CpuDevice(threads: 2) { PoisonFreshMemory = true };
         Task = new TinyTask(Device, options.Seed, options.Data.SequenceLength);
         Folder = new RunFolder((folder ?? ownFolder)!.Path);
         var stream = new TokenStream(text ?? TinyTask.Text(5_000, 1), options.Data.SequenceLength, (ulong)options.Seed);
         Trainer = new Trainer(options, Task, stream, Folder, Observer, machineFlopsPerSecond: 1e9);
     }
 
-    public CpuDevice Device { get; }
+    public Device Device { get; }
 
     public TinyTask Task { get; }
 
