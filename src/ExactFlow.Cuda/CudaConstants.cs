@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace ExactFlow.Cuda;
 
 /// <summary>
@@ -26,18 +24,18 @@ public sealed unsafe class CudaConstants
 
         device.RequireNotCapturing($"making the table {key}");
         int[] table = values();
-        nuint bytes = (nuint)(Math.Max(table.Length, 1) * sizeof(int));
-        device.UseOnThisThread();
-        device.Check(device.Driver.MemAllocAsync(out address, bytes, device.Stream), "cuMemAllocAsync", key);
-        known.Add(key, address);
-        fixed (byte* source = MemoryMarshal.AsBytes(table.AsSpan()))
+        address = device.AllocateOutsideThePool(Math.Max(table.Length, 1) * sizeof(int));
+        try
         {
-            if (table.Length > 0)
-            {
-                device.Check(device.Driver.MemcpyHtoDAsync(address, source, (nuint)table.Length * sizeof(int), device.Stream), "cuMemcpyHtoDAsync", key);
-            }
+            Fill(address, table, key);
+        }
+        catch
+        {
+            _ = device.Driver.MemFreeAsync(address, device.Stream);
+            throw;
         }
 
+        known.Add(key, address);
         return address;
     }
 
@@ -49,5 +47,16 @@ public sealed unsafe class CudaConstants
         }
 
         known.Clear();
+    }
+
+    private void Fill(nint address, int[] table, string key)
+    {
+        if (table.Length > 0)
+        {
+            fixed (int* source = table)
+            {
+                device.Check(device.Driver.MemcpyHtoDAsync(address, source, (nuint)table.Length * sizeof(int), device.Stream), "cuMemcpyHtoDAsync", key);
+            }
+        }
     }
 }

@@ -287,6 +287,21 @@ public sealed unsafe class CudaDevice : Device
         }
     }
 
+    /// <summary>Memory that the pool does not manage; before the device is full, the pool gives back what it does not use.</summary>
+    /// <exception cref="OutOfMemoryException">Even so there is not enough.</exception>
+    internal nint AllocateOutsideThePool(long bytes)
+    {
+        try
+        {
+            return AllocateNative(bytes);
+        }
+        catch (OutOfMemoryException)
+        {
+            Pool.Trim();
+            return AllocateNative(bytes);
+        }
+    }
+
     /// <summary>Makes the context current for the calling thread, which the driver asks of every call. Free when it already is.</summary>
     internal void UseOnThisThread()
     {

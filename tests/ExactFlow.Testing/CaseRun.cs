@@ -112,15 +112,23 @@ public sealed class CaseRun
         ArgumentNullException.ThrowIfNull(outputGradients);
         using Step step = device.BeginStep(recordGradients: false);
         IReadOnlyList<Tensor> outputs = operatorCase.Run(inputs);
-        var seeds = new Tensor[outputs.Count];
-        for (int i = 0; i < seeds.Length; i++)
+        var seeds = new List<Tensor>();
+        try
         {
-            DType type = outputs[i].DType == DType.Int32 ? DType.Float32 : outputs[i].DType;
-            seeds[i] = device.Persistent(outputs[i].Shape, type);
-            CaseTensors.Write(seeds[i], outputGradients[i]);
+            for (int i = 0; i < outputs.Count; i++)
+            {
+                DType type = outputs[i].DType == DType.Int32 ? DType.Float32 : outputs[i].DType;
+                seeds.Add(device.Persistent(outputs[i].Shape, type));
+                CaseTensors.Write(seeds[i], outputGradients[i]);
+            }
+        }
+        catch
+        {
+            seeds.ForEach(seed => seed.Dispose());
+            throw;
         }
 
-        return seeds;
+        return [.. seeds];
     }
 
     /// <summary>Persistent float32 tensors with the values of a case.</summary>

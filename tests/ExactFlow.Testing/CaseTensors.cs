@@ -26,20 +26,17 @@ public sealed class CaseTensors : IDisposable
         ArgumentNullException.ThrowIfNull(differentiate);
         masters = new Tensor[values.Count];
         inputs = new Tensor[values.Count];
-        for (int i = 0; i < inputs.Length; i++)
+        try
         {
-            CaseInput input = operatorCase.Inputs[i];
-            DType type = FormatOf(input, format);
-            bool hasMaster = type == DType.BFloat16 && input.Role == CaseRole.ParameterMatrix;
-            masters[i] = device.Persistent(input.Shape, hasMaster ? DType.Float32 : type);
-            Write(masters[i], values[i]);
-            if (differentiate(i))
+            for (int i = 0; i < inputs.Length; i++)
             {
-                masters[i].RequireGrad();
+                Make(i, operatorCase.Inputs[i], device, values[i], format, differentiate(i));
             }
-
-            inputs[i] = hasMaster ? masters[i].WorkingCopy(type) : masters[i];
-            Write(inputs[i], values[i]);
+        }
+        catch
+        {
+            Dispose();
+            throw;
         }
     }
 
@@ -95,10 +92,25 @@ public sealed class CaseTensors : IDisposable
         {
             if (!ReferenceEquals(inputs[i], masters[i]))
             {
-                inputs[i].Dispose();
+                inputs[i]?.Dispose();
             }
 
-            masters[i].Dispose();
+            masters[i]?.Dispose();
         }
+    }
+
+    private void Make(int i, CaseInput input, Device device, double[] values, DType format, bool differentiate)
+    {
+        DType type = FormatOf(input, format);
+        bool hasMaster = type == DType.BFloat16 && input.Role == CaseRole.ParameterMatrix;
+        masters[i] = device.Persistent(input.Shape, hasMaster ? DType.Float32 : type);
+        Write(masters[i], values);
+        if (differentiate)
+        {
+            masters[i].RequireGrad();
+        }
+
+        inputs[i] = hasMaster ? masters[i].WorkingCopy(type) : masters[i];
+        Write(inputs[i], values);
     }
 }

@@ -34,18 +34,20 @@ public sealed class GradientNormCases : IOperatorCases
     private static IReadOnlyList<Tensor> Run(IReadOnlyList<Tensor> gradients)
     {
         Device device = gradients[0].Device;
-        Parameter[] parameters = [.. gradients.Select((gradient, i) => new Parameter($"p{i}", device.Persistent(gradient.Shape), weightDecay: false))];
-        for (int i = 0; i < gradients.Count; i++)
+        var parameters = new List<Parameter>();
+        try
         {
-            parameters[i].Value.SeedGrad(gradients[i]);
-        }
+            foreach (Tensor gradient in gradients)
+            {
+                parameters.Add(new Parameter($"p{parameters.Count}", device.Persistent(gradient.Shape), weightDecay: false));
+                parameters[^1].Value.SeedGrad(gradient);
+            }
 
-        Tensor norm = device.From<float>([(float)GradientNorm.Compute(parameters)], []);
-        foreach (Parameter parameter in parameters)
+            return [device.From<float>([(float)GradientNorm.Compute(parameters)], [])];
+        }
+        finally
         {
-            parameter.Dispose();
+            parameters.ForEach(parameter => parameter.Dispose());
         }
-
-        return [norm];
     }
 }

@@ -138,7 +138,7 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
         }
 
         context = 0;
-        processor?.Dispose();
+        processor?.Return();
         processor = null;
         return CudaResult.Success;
     }
@@ -440,7 +440,7 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
 
     private CudaResult Run(EmulatedKernel kernel, LaunchGeometry geometry, byte[][] arguments)
     {
-        string? stopped = kernel.Run(geometry, arguments, processor ??= new EmulatedProcessor(), memory);
+        string? stopped = kernel.Run(geometry, arguments, processor ??= EmulatedProcessor.Take(), memory);
         if (stopped is not null)
         {
             return Fail(CudaResult.LaunchFailed, $"kernel {kernel.Name}, {stopped}");

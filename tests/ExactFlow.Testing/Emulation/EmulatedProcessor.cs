@@ -1,13 +1,17 @@
+using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using ExactFlow.Cuda;
 
 namespace ExactFlow.Testing.Emulation;
 
 /// <summary>
-/// Memory that a block uses while it runs: its shared memory, the stacks of its threads, and what the checks note. Untouched pages cost nothing.
+/// Memory that a block uses while it runs: its shared memory, the stacks of its threads, and what the checks note. Untouched pages cost nothing; those
+/// that were touched serve the next device.
 /// </summary>
-internal sealed unsafe class EmulatedProcessor : IDisposable
+internal sealed unsafe class EmulatedProcessor
 {
+    private static readonly ConcurrentBag<EmulatedProcessor> Idle = [];
+
     /// <summary>Shared memory that a block may use, as on an H100.</summary>
     public const int MaxSharedBytes = 232_448;
 
@@ -25,8 +29,7 @@ internal sealed unsafe class EmulatedProcessor : IDisposable
 
     private const nuint ShadowEntries = (MaxSharedBytes + SharedGuardBytes + MaxStaticSharedBytes) / 2;
 
-    /// <summary>Takes the memory.</summary>
-    public EmulatedProcessor()
+    private EmulatedProcessor()
     {
         Shared = (byte*)NativeMemory.AlignedAlloc(MaxSharedBytes + SharedGuardBytes, 1024);
         Stacks = (byte*)NativeMemory.AlignedAlloc((nuint)(StackBytes * LaunchGeometry.MaxThreads), 4096);
@@ -36,33 +39,26 @@ internal sealed unsafe class EmulatedProcessor : IDisposable
     }
 
     /// <summary>Shared memory.</summary>
-    public byte* Shared { get; private set; }
+    public byte* Shared { get; }
 
     /// <summary>Stacks, one after another.</summary>
-    public byte* Stacks { get; private set; }
+    public byte* Stacks { get; }
 
     /// <summary>Copies of <c>cp.async</c> under way.</summary>
-    public nint Copies { get; private set; }
+    public nint Copies { get; }
 
     /// <summary>What the checks know about shared memory.</summary>
-    public nint SharedShadow { get; private set; }
+    public nint SharedShadow { get; }
 
     /// <summary>Counts the intervals between barriers, from launch to launch.</summary>
-    public uint* Epoch { get; private set; }
+    public uint* Epoch { get; }
 
     /// <summary>Forgets what a launch that was cut short left under way.</summary>
     public void Forget() => NativeMemory.Clear((void*)SharedShadow, ShadowEntries * EmulatedMemory.ShadowBytes);
 
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        NativeMemory.Free((void*)Copies);
-        NativeMemory.Free((void*)SharedShadow);
-        NativeMemory.Free(Epoch);
-        Copies = SharedShadow = 0;
-        Epoch = null;
-        NativeMemory.AlignedFree(Shared);
-        NativeMemory.AlignedFree(Stacks);
-        Shared = Stacks = null;
-    }
+    /// <summary>One that nobody uses.</summary>
+    public static EmulatedProcessor Take() => Idle.TryTake(out EmulatedProcessor? idle) ? idle : new EmulatedProcessor();
+
+    /// <summary>Leaves it to the next device.</summary>
+    public void Return() => Idle.Add(this);
 }

@@ -36,7 +36,7 @@ namespace emulation
         const char* verb = write ? "writes" : "reads";
         const Block* below = find_block(address);
         const Block* above = below == nullptr ? launch->blocks : below + 1;
-        unsigned long long past = below == nullptr ? ~0ull : address - below->end, ahead = above < launch->blocks + launch->block_count ? above->start - address : ~0ull;
+        unsigned long long past = below == nullptr ? ~0ull : address < below->end ? 0 : address - below->end, ahead = above < launch->blocks + launch->block_count ? above->start - address : ~0ull;
         if (past <= ahead && past < (1 << 16))
             fail("@%x: %s %u bytes at byte %lld of a block of %lld bytes", site_of(site), verb, bytes, (long long)(address - below->start), (long long)(below->end - below->start));
         if (ahead < past && ahead < (1 << 16))
