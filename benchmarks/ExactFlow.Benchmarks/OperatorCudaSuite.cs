@@ -20,6 +20,8 @@ public static class OperatorCudaSuite
 
     private static readonly Shape States = [Tokens, Hidden];
     private static readonly Shape Heads = [Tokens, 8, 128];
+    private static readonly Shape Sequences = [8, Tokens / 8, Hidden];
+    private static readonly Shape Inner = [Tokens, 2816];
 
     /// <summary>Runs the suite, or says that there is no GPU.</summary>
     public static void Run(BenchmarkRun run)
@@ -44,16 +46,22 @@ public static class OperatorCudaSuite
     private static void Run(BenchmarkRun run, CudaDevice device, Shape states, Shape heads, int parameters)
     {
         run.Output.WriteLine($"  {device.ModelName}");
+        Shape features = [states[^1]], perHead = [heads[^1]];
         Line[] lines =
         [
-            new("RmsNorm", states, 1, true, 4, 6, (x, w) => [RmsNorm.Apply(x[0], w!)]),
-            new("RmsNorm", heads, 1, true, 4, 6, (x, w) => [RmsNorm.Apply(x[0], w!)]),
-            new("RmsNorm after a sum", states, 2, true, 8, 8, AfterAdd),
-            new("GatedRmsNorm", heads, 2, true, 6, 10, (x, w) => [GatedRmsNorm.Apply(x[0], x[1], w!, GatePlacement.AfterNorm)]),
-            new("L2Norm", heads, 1, false, 4, 6, (x, _) => [L2Norm.Apply(x[0])]),
-            new("LayerNorm", states, 1, true, 4, 6, (x, w) => [LayerNorm.Apply(x[0], w!, w!)]),
-            new("Silu", states, 1, false, 4, 6, (x, _) => [Elementwise.Silu(x[0])]),
-            new("SwiGlu", states, 2, false, 6, 10, (x, _) => [SwiGlu.Apply(x[0], x[1])]),
+            new("RmsNorm", states, 1, features, 4, 6, (x, w) => [RmsNorm.Apply(x[0], w!)]),
+            new("RmsNorm", heads, 1, perHead, 4, 6, (x, w) => [RmsNorm.Apply(x[0], w!)]),
+            new("RmsNorm after a sum", states, 2, features, 8, 8, AfterAdd),
+            new("GatedRmsNorm", heads, 2, perHead, 6, 10, (x, w) => [GatedRmsNorm.Apply(x[0], x[1], w!, GatePlacement.AfterNorm)]),
+            new("L2Norm", heads, 1, null, 4, 6, (x, _) => [L2Norm.Apply(x[0])]),
+            new("LayerNorm", states, 1, features, 4, 6, (x, w) => [LayerNorm.Apply(x[0], w!, w!)]),
+            new("Silu", states, 1, null, 4, 6, (x, _) => [Elementwise.Silu(x[0])]),
+            new("SwiGlu", Inner, 2, null, 6, 10, (x, _) => [SwiGlu.Apply(x[0], x[1])]),
+            new("ShortConvolution", Sequences, 1, [Hidden, 4], 4, 6, (x, w) => [ShortConvolution.Apply(x[0], w!)]),
+            // Inputs that outlive the step get a copy of a gradient that is only passed on.
+            new("HeadSkip", heads, 2, [heads[^2]], 6, 10, (x, w) => [HeadSkip.Apply(x[0], x[1], w!)]),
+            new("RotaryEmbedding", [Sequences[0], Sequences[1], heads[^2], heads[^1]], 1, null, 4, 4, (x, _) => [RotaryEmbedding.Apply(x[0])]),
+            new("AddRow", states, 1, features, 4, 6, (x, w) => [Elementwise.AddRow(x[0], w!)]),
         ];
         foreach (Line line in lines)
         {
@@ -78,9 +86,9 @@ public static class OperatorCudaSuite
         }
 
         Tensor[] inputs = [.. Enumerable.Range(0, line.Inputs).Select(i => Half(device, line.Shape, (ulong)i))];
-        using Tensor? weight = line.HasWeight ? device.Persistent([line.Shape[^1]]) : null;
+        using Tensor? weight = line.Weight is { } shape ? device.Persistent(shape) : null;
         using Tensor gradient = Half(device, line.Shape, 9);
-        weight?.CopyFrom<float>(Enumerable.Repeat(1f, line.Shape[^1]).ToArray());
+        weight?.CopyFrom<float>(Enumerable.Repeat(1f, (int)weight.Count).ToArray());
         Tensor[] all = weight is null ? inputs : [.. inputs, weight];
         Array.ForEach(all, tensor => tensor.RequireGrad());
         using CudaGraph forward = Capture(device, () => Once(withBackward: false));
@@ -182,10 +190,10 @@ public static class OperatorCudaSuite
     /// <param name="Name">Shown in the table.</param>
     /// <param name="Shape">Shape of every activation, inputs and outputs.</param>
     /// <param name="Inputs">How many activations it takes.</param>
-    /// <param name="HasWeight">Whether it takes a float32 weight per feature.</param>
+    /// <param name="Weight">Shape of its float32 parameters, or null.</param>
     /// <param name="ForwardBytes">Bytes per element that the forward pass must move.</param>
     /// <param name="BackwardBytes">Bytes per element that the backward pass must move.</param>
     /// <param name="Run">The operator: activations and weight to outputs.</param>
     private sealed record Line(
-        string Name, Shape Shape, int Inputs, bool HasWeight, double ForwardBytes, double BackwardBytes, Func<Tensor[], Tensor?, IReadOnlyList<Tensor>> Run);
+        string Name, Shape Shape, int Inputs, Shape? Weight, double ForwardBytes, double BackwardBytes, Func<Tensor[], Tensor?, IReadOnlyList<Tensor>> Run);
 }
