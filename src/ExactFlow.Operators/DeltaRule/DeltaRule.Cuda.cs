@@ -84,10 +84,10 @@ internal static class DeltaRuleCuda
     {
         int tiles = keyDim / 64;
         const int Scalars = 64 * 16;
-        int scan = (2 * ((((2 * tiles) + 3) * TileBytes) + Scalars)) + ((tiles + 3) * TileBytes) + 1024;
+        int scan = (3 * ((((2 * tiles) + 3) * TileBytes) + Scalars)) + ((tiles + 3) * TileBytes) + 1024;
         int gradients = (4 * tiles * TileBytes) + (2 * (3 + (2 * tiles)) * TileBytes) + (4 * TileBytes) + (2 * Scalars) + (6 * 64 * 4) + 16 + 1024;
-        int front = Math.Max(64 * (keyDim + 8) * 4, ((64 * 68) + 960) * 4);
-        return (front + (64 * 68 * 4) + (3 * 64 * 4), scan, (2 * keyDim * (keyDim + 4) * 4) + (keyDim * 20 * 4), scan, gradients);
+        int prepare = Math.Max(2 * 64 * (keyDim + 8) * 2, 2 * 64 * 68 * 4);
+        return (prepare, scan, (2 * keyDim * (keyDim + 4) * 4) + (keyDim * 20 * 4), scan, gradients);
     }
 
     /// <summary>The gradient of an input that the rule does not read.</summary>

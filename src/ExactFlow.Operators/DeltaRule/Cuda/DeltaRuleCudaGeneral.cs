@@ -76,7 +76,7 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     public void Forward(Tensor output, Tensor? finalState)
     {
         var shared = SharedBytes(sizes.KeyDim);
-        Launch(ForwardSource, PrepareKernel, new LaunchGeometry(plan.ChunkCount, sizes.ValueHeads, 1, ScanThreads, 1, 1, shared.Prepare), new GeneralPrepareArguments
+        Launch(ForwardSource, PrepareKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, ScanThreads, 1, 1, shared.Prepare), new GeneralPrepareArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay), Chunks = chunks,
             Inverse = inverse.Address, Attention = attention.Address, Scan = scan.Address, Tokens = tokens.Address, Sizes = Sizes, Rule = DeltaRuleCuda.NumberOf(inputs.Rule),
@@ -108,7 +108,7 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
         };
         var shared = SharedBytes(sizes.KeyDim);
         Launch(BackwardSource, BackwardScanKernel, ScanGeometry(shared.BackwardScan), arguments);
-        Launch(BackwardSource, GradientsKernel, new LaunchGeometry(plan.ChunkCount, sizes.ValueHeads, 1, GradientThreads, 1, 1, shared.Gradients), arguments);
+        Launch(BackwardSource, GradientsKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, GradientThreads, 1, 1, shared.Gradients), arguments);
         SumHeads(headQuery, query);
         SumHeads(headKey, key);
     }

@@ -68,7 +68,7 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
     public void Forward(Tensor output, Tensor? finalState)
     {
         var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
-        CudaLaunch.Run(device, ForwardSource, $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount, sizes.ValueHeads, 1, 256, 1, 1, shared.Prepare), new PrepareArguments
+        CudaLaunch.Run(device, "delta_rule_prepare.cu", $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, 128, 1, 1, shared.Prepare), new PrepareArguments
         {
             Query = q.Address, Key = k.Address, Beta = Address(beta), LogDecay = Address(logDecay), Chunks = chunks, Inverse = inverse.Address, Attention = attention.Address,
             Scalars = scalars.Address, BackwardScalars = Address(backwardScalars), Rule = DeltaRuleCuda.NumberOf(rule), Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads,

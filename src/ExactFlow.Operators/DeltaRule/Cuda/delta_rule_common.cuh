@@ -1,6 +1,3 @@
-#include "wgmma.cuh"
-#include "delta_rule_rules.cuh"
-
 // The delta rule on tensor cores: bfloat16 in and out, float32 state and accumulation, chunks of 64 tokens.
 //
 // Normalised form (unit keys kn = k / |k|); per chunk, with S0 the state before it and c the running sum of log decays:

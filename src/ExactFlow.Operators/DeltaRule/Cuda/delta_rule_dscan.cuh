@@ -1,3 +1,4 @@
+#include "wgmma.cuh"
 #include "delta_rule_common.cuh"
 
 // dscan walks the chunks from last to first carrying G = dL/dS on chip:
@@ -20,9 +21,11 @@ struct BackArgs
     float scale; int H, HK, V, segments, rule, gated, total_chunks;
 };
 
+constexpr int STAGES = 3;   // chunks in shared memory: one in work, two on their way
+
 template <int K> struct DShared
 {
-    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 d[TILE]; bf16 t[TILE]; bf16 p[TILE]; float4 s[C]; } stage[2];
+    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 d[TILE]; bf16 t[TILE]; bf16 p[TILE]; float4 s[C]; } stage[STAGES];
     bf16 state[K / 64][TILE]; bf16 du[TILE]; bf16 dxs[TILE]; bf16 dos[TILE];
 };
 
@@ -41,7 +44,7 @@ __device__ __forceinline__ void dscan_consumer(const BackArgs& g, DShared<K>& sm
     }
     for (int chunk = last; chunk >= first; chunk--)
     {
-        auto& st = sm.stage[chunk & 1];
+        auto& st = sm.stage[(last - chunk) % STAGES];
         const int2 span = g.chunks[chunk];
         if constexpr (owner) store_tile(sm.state[WG], s, row, c2);
         proxy_fence();
@@ -144,11 +147,11 @@ __device__ __forceinline__ void dscan(const BackArgs& g)
     const int wg = threadIdx.x >> 7, tid = threadIdx.x & 127;
     if (wg == 2)
     {
-        for (int chunk = last; chunk >= first - 1; chunk--)
+        auto fetch = [&](int chunk)
         {
             if (chunk >= first)
             {
-                auto& st = sm.stage[chunk & 1];
+                auto& st = sm.stage[(last - chunk) % STAGES];
                 const int n = g.chunks[chunk].y;
                 const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + h;
 #pragma unroll
@@ -161,15 +164,20 @@ __device__ __forceinline__ void dscan(const BackArgs& g)
                 fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
                 fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
                 if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
-                cp_commit();
             }
-            if (chunk == last) continue;
-            if (chunk >= first) cp_wait<1>(); else cp_wait<0>();
+            cp_commit();   // past the end too, so that a chunk is always the same number of groups behind
+        };
+        fetch(last);
+        fetch(last - 1);
+        for (int chunk = last; chunk >= first; chunk--)
+        {
+            fetch(chunk - 2);   // where chunk + 1 was
+            cp_wait<2>();
             proxy_fence();
             bar<1>(384);
             if (FULL)
             {
-                bf16* dst = g.gbound + ((i64)(chunk + 1) * g.H + h) * K * g.V + v0;
+                bf16* dst = g.gbound + ((i64)chunk * g.H + h) * K * g.V + v0;
                 for (int i = tid; i < K * 8; i += 128)
                 {
                     int r = i >> 3, c8 = (i & 7) * 8;

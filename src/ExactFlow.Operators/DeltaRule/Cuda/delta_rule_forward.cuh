@@ -1,10 +1,13 @@
+#include "wgmma.cuh"
 #include "delta_rule_common.cuh"
 
 // scan: one block per head and slice of 64 value columns walks the chunks; the state never leaves the chip.
 // With segments, several blocks share a sequence: each segment's exact map is found first, combine gives every segment its true start.
 
 template <int K> struct Stage { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 v[TILE]; bf16 t[TILE]; bf16 p[TILE]; float4 s[C]; };
-template <int K> struct ScanShared { Stage<K> stage[2]; bf16 state[K / 64][TILE]; bf16 x[TILE]; bf16 u[TILE]; bf16 us[TILE]; };
+constexpr int STAGES = 3;   // chunks in shared memory: one in work, two on their way
+
+template <int K> struct ScanShared { Stage<K> stage[STAGES]; bf16 state[K / 64][TILE]; bf16 x[TILE]; bf16 u[TILE]; bf16 us[TILE]; };
 
 struct ScanArgs
 {
@@ -38,7 +41,7 @@ __device__ __forceinline__ void scan_consumer(const ScanArgs& g, ScanShared<K>& 
     }
     for (int chunk = first; chunk < last; chunk++)
     {
-        Stage<K>& st = sm.stage[chunk & 1];
+        Stage<K>& st = sm.stage[(chunk - first) % STAGES];
         const int2 span = g.chunks[chunk];
         if constexpr (owner) store_tile(sm.state[WG], s, row, c2);
         proxy_fence();
@@ -153,11 +156,11 @@ __device__ __forceinline__ void scan(const ScanArgs& g)
     const int wg = threadIdx.x >> 7, tid = threadIdx.x & 127;
     if (wg == 2)
     {
-        for (int chunk = first; chunk <= last; chunk++)
+        auto fetch = [&](int chunk)
         {
             if (chunk < last)
             {
-                Stage<K>& st = sm.stage[chunk & 1];
+                Stage<K>& st = sm.stage[(chunk - first) % STAGES];
                 const int n = g.chunks[chunk].y;
                 const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + h;
 #pragma unroll
@@ -170,16 +173,20 @@ __device__ __forceinline__ void scan(const ScanArgs& g)
                 fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
                 if (FULL) fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
                 if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
-                cp_commit();
             }
-            if (chunk == first) continue;
-            // Chunk - 1 is complete in shared memory once all but the newest group arrived.
-            if (chunk < last) cp_wait<1>(); else cp_wait<0>();
+            cp_commit();   // past the end too, so that a chunk is always the same number of groups behind
+        };
+        fetch(first);
+        fetch(first + 1);
+        for (int chunk = first; chunk < last; chunk++)
+        {
+            fetch(chunk + 2);   // where chunk - 1 was
+            cp_wait<2>();
             proxy_fence();
-            bar<1>(384);   // A: stage and state of chunk - 1 ready
+            bar<1>(384);   // A: stage and state ready
             if (FULL && g.boundary)
             {
-                bf16* dst = g.boundary + ((i64)(chunk - 1) * g.H + h) * K * g.V + v0;
+                bf16* dst = g.boundary + ((i64)chunk * g.H + h) * K * g.V + v0;
                 for (int i = tid; i < K * 8; i += 128)
                 {
                     int r = i >> 3, c8 = (i & 7) * 8;

@@ -117,7 +117,7 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
     __shared__ float sums[32], d_logs[C], ends[C];
     const int K = g.n.key_dim, V = g.n.value_dim, K4 = padded(K), LK = row_length(K), tid = threadIdx.x;
     const int row = tid / LANES, lane = tid % LANES;   // for what is done token by token
-    const Chunk at = chunk_at(g.chunks, blockIdx.x, blockIdx.y, g.n.heads, g.n.key_heads);
+    const Chunk at = chunk_at(g.chunks, blockIdx.x / g.n.heads, blockIdx.x % g.n.heads, g.n.heads, g.n.key_heads);
     // Keys and queries come when dX and dO, U, and S0 or G of the slices are used up, and take their place.
     const int slices_floats = 3 * C * LC + K4 * LC, rows_floats = 2 * C * LK;
     float* rows = reinterpret_cast<float*>(raw);

@@ -1,6 +1,6 @@
 #include "delta_rule_general.cuh"
 
-// prepare: one block per chunk and head makes what does not depend on the state: T, P and the scalars.
+// prepare: one block per chunk and head (heads of a chunk lie side by side in memory and so do their blocks) makes what does not depend on the state: T, P and the scalars.
 struct PrepareArgs
 {
     const void *q, *k; const float *beta, *log_decay;   // [tokens, keyHeads, K], [tokens, heads]; beta and log_decay may be null
@@ -16,7 +16,7 @@ template <typename T> __device__ __forceinline__ void delta_general_prepare(cons
     __shared__ float log_decays[C], writes[C];
     __shared__ TokenScalars tokens[C];
     const int K = g.n.key_dim, K4 = padded(K), LK = row_length(K), tid = threadIdx.x;
-    const Chunk x = chunk_at(g.chunks, blockIdx.x, blockIdx.y, g.n.heads, g.n.key_heads);
+    const Chunk x = chunk_at(g.chunks, blockIdx.x / g.n.heads, blockIdx.x % g.n.heads, g.n.heads, g.n.key_heads);
     float *rows = reinterpret_cast<float*>(raw), *a = rows + 2 * C * LK;
     load_rows(rows, LK, (const T*)g.k + x.key * K, (i64)g.n.key_heads * K, C, x.count, K, K4);
     load_rows(rows + C * LK, LK, (const T*)g.q + x.key * K, (i64)g.n.key_heads * K, C, x.count, K, K4);

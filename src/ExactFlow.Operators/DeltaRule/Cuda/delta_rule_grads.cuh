@@ -1,4 +1,5 @@
 #include "delta_rule_dscan.cuh"
+#include "delta_rule_rules.cuh"
 
 template <int K> struct GShared
 {
