@@ -1,0 +1,326 @@
+#include "elements.cuh"
+#include "overlap.cuh"
+
+// Draws the next token of every sequence from its logits, as the host's Sampler does (see there for what each option means), and looks up its embedding, so
+// that the next step needs nothing from the host. A block per sequence.
+//
+// Weights e^((logit - highest) / temperature) are whole numbers of 2^-44, so their sums do not depend on the order in which threads add: the same logits give the
+// same token every time. The host sums doubles; both agree but for draws within 1e-9 of the border between two tokens.
+//
+// Nothing is sorted. Top-k, top-p and the draw itself are one question: in an order of the tokens, where does a running sum (of ones, or of weights) reach a
+// target? A histogram over a digit of the order's key narrows the place down, digit after digit, and last come tokens of one key by their number.
+
+struct SampleArgs
+{
+    const float* logits;                       // [batch, vocabulary]
+    unsigned char* seen;                       // [batch, vocabulary], tokens that the repetition penalty applies to; null without
+    u64* weights;                              // [batch, vocabulary], working memory
+    i64* drawn;                                // [batch], random numbers used up
+    int* tokens;                               // [batch], the result; -1 or -2 where logits were not numbers, or all impossible
+    const void* embeddings; const float* next_norm; float* residual; bf16* next_x; float* next_squares; i64 x_stride;
+    u64 seed, stream;
+    double temperature, top_p, min_p, penalty;
+    int top_k, vocabulary, hidden, unused;
+};
+
+constexpr int THREADS = 1024, BINS = 2048;
+constexpr double ONE = 17592186044416.0;        // 2^44
+constexpr int NOT_A_NUMBER = -1, ALL_IMPOSSIBLE = -2;
+
+struct Shared
+{
+    u64 sums[33];
+    double values[32];
+    u64 target;
+    int numbers[32], bin;
+    u64 bins[BINS];
+};
+
+// One sequence's logits, as options and tokens seen change them.
+struct Logits
+{
+    const float* values; const unsigned char* seen; double penalty;
+    __device__ __forceinline__ double operator()(int i) const
+    {
+        double x = values[i];
+        return seen == nullptr || !seen[i] ? x : x > 0 ? x / penalty : x * penalty;
+    }
+};
+
+// The tokens still in the race: in falling order of logits, those up to and including (key, token), and of these those of at least a weight.
+struct Kept { bool sorted; u32 key; int token; u64 least; };
+
+// Larger for larger numbers.
+__device__ __forceinline__ u32 key_of(double x)
+{
+    u32 bits = __float_as_uint((float)x + 0.f);            // no difference between zeros
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ bool keeps(const Kept& kept, u32 key, int token, u64 weight)
+{
+    return weight >= kept.least && (!kept.sorted || key > kept.key || (key == kept.key && token <= kept.token));
+}
+
+__device__ __forceinline__ u64 warp_scan(u64 x)
+{
+    int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1)
+    {
+        u64 before = __shfl_up_sync(0xFFFFFFFFu, x, d);
+        if (lane >= d) x += before;
+    }
+    return x;
+}
+// The sum of x over the threads before this one; the sum over all of them in total.
+__device__ __forceinline__ u64 block_scan(Shared& s, u64 x, u64& total)
+{
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    u64 inclusive = warp_scan(x);
+    if (lane == 31) s.sums[warp] = inclusive;
+    __syncthreads();
+    if (warp == 0)
+    {
+        u64 sum = s.sums[lane], all = warp_scan(sum);
+        s.sums[lane] = all - sum;
+        if (lane == 31) s.sums[32] = all;
+    }
+    __syncthreads();
+    u64 before = s.sums[warp] + inclusive - x;
+    total = s.sums[32];
+    __syncthreads();
+    return before;
+}
+
+// Measures: how much a token counts towards a target.
+enum Measure { BY_NUMBER, BY_WEIGHT };
+
+// Among the tokens with a given key, or among all of them without an order: the first, by number, at which the running sum reaches target.
+__device__ __forceinline__ int find_token(Shared& s, const SampleArgs& g, const Logits& logits, const u64* weights, const Kept& kept, bool any_key, u32 key, Measure measure, u64 target)
+{
+    int share = (g.vocabulary + THREADS - 1) / THREADS, begin = min(g.vocabulary, (int)threadIdx.x * share), end = min(g.vocabulary, begin + share);
+    u64 sum = 0, total;
+    for (int i = begin; i < end; i++)
+    {
+        u32 own = key_of(logits(i));
+        if ((any_key || own == key) && keeps(kept, own, i, weights[i])) sum += measure == BY_NUMBER ? 1 : weights[i];
+    }
+    u64 before = block_scan(s, sum, total);
+    if (before < target && before + sum >= target)
+        for (int i = begin; i < end; i++)
+        {
+            u32 own = key_of(logits(i));
+            if ((any_key || own == key) && keeps(kept, own, i, weights[i])) before += measure == BY_NUMBER ? 1 : weights[i];
+            if (before >= target)
+            {
+                s.bin = i;
+                break;
+            }
+        }
+    __syncthreads();
+    int token = s.bin;
+    __syncthreads();
+    return token;
+}
+
+// Walks the bins from the highest down to where the running sum reaches target; target becomes what is left of it within that bin.
+__device__ __forceinline__ int find_bin(Shared& s, u64& target)
+{
+    constexpr int SHARE = BINS / THREADS;
+    int highest = BINS - 1 - (int)threadIdx.x * SHARE;
+    u64 sum = 0, total;
+    for (int i = 0; i < SHARE; i++) sum += s.bins[highest - i];
+    u64 before = block_scan(s, sum, total);
+    if (before < target && before + sum >= target)
+        for (int i = 0; i < SHARE; i++)
+        {
+            if (before + s.bins[highest - i] >= target)
+            {
+                s.bin = highest - i;
+                s.target = target - before;
+                break;
+            }
+            before += s.bins[highest - i];
+        }
+    __syncthreads();
+    target = s.target;
+    int bin = s.bin;
+    __syncthreads();
+    return bin;
+}
+
+// The last token of the smallest prefix, in falling order of logits, whose measure reaches target, which is at least 1 and at most the measure of all.
+// The first histogram is over the distance from the highest logit, which spreads tokens well over the bins; the others are over the bits of the key.
+__device__ __forceinline__ Kept find_prefix(Shared& s, const SampleArgs& g, const Logits& logits, const u64* weights, const Kept& kept, double highest, Measure measure, u64 target)
+{
+    double spread = (BINS - 1) / (31.0 * g.temperature);
+    int coarse = -1;
+    u32 prefix = 0;
+    for (int level = 0; level < 4; level++)
+    {
+        int shift = level == 0 ? 32 : level == 1 ? 21 : level == 2 ? 10 : 0, width = level == 3 ? 10 : 11;
+        for (int i = threadIdx.x; i < BINS; i += THREADS) s.bins[i] = 0;
+        __syncthreads();
+        for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
+        {
+            double x = logits(i), distance = (highest - x) * spread;
+            int bin = BINS - 1 - (distance < BINS - 1 ? (int)distance : BINS - 1);
+            u32 key = key_of(x);
+            if (level > 0)
+            {
+                if (bin != coarse || (level > 1 && key >> (shift + width) != prefix)) continue;
+                bin = key >> shift & ((1 << width) - 1);
+            }
+            if (keeps(kept, key, i, weights[i])) atomicAdd(&s.bins[bin], measure == BY_NUMBER ? 1ull : weights[i]);
+        }
+        __syncthreads();
+        int bin = find_bin(s, target);
+        if (level == 0) coarse = bin;
+        else prefix = prefix << width | bin;
+    }
+    int token = find_token(s, g, logits, weights, kept, false, prefix, measure, target);
+    return Kept{true, prefix, token, kept.least};
+}
+
+__device__ __forceinline__ u64 total_of(Shared& s, const SampleArgs& g, const Logits& logits, const u64* weights, const Kept& kept)
+{
+    u64 sum = 0, total;
+    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
+        if (keeps(kept, key_of(logits(i)), i, weights[i])) sum += weights[i];
+    block_scan(s, sum, total);
+    return total;
+}
+
+// The highest logit and its first place; -1 as place where one is no number, or plus infinity.
+__device__ __forceinline__ int find_highest(Shared& s, const SampleArgs& g, const Logits& logits, double& highest)
+{
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, place = g.vocabulary, wrong = 0;
+    double best = -__longlong_as_double(0x7FF0000000000000ll);
+    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
+    {
+        wrong |= !(logits.values[i] < __uint_as_float(0x7F800000u));
+        double x = logits(i);
+        if (x > best || place == g.vocabulary)
+        {
+            best = x;
+            place = i;
+        }
+    }
+#pragma unroll
+    for (int round = 0; round < 2; round++)
+    {
+#pragma unroll
+        for (int d = 16; d > 0; d >>= 1)
+        {
+            double other = __shfl_xor_sync(0xFFFFFFFFu, best, d);
+            int at = __shfl_xor_sync(0xFFFFFFFFu, place, d);
+            wrong |= __shfl_xor_sync(0xFFFFFFFFu, wrong, d);
+            if (other > best || (other == best && at < place))
+            {
+                best = other;
+                place = at;
+            }
+        }
+        if (round == 1) break;
+        if (lane == 0)
+        {
+            s.values[warp] = best;
+            s.numbers[warp] = wrong ? -1 : place;
+        }
+        __syncthreads();
+        best = s.values[lane];
+        place = s.numbers[lane];
+        wrong = place < 0;
+        __syncthreads();
+    }
+    highest = best;
+    return wrong ? -1 : place;
+}
+
+// Philox4x32-10 (Salmon et al., SC 2011): a uniform number in [0, 1) with 53 random bits.
+__device__ __forceinline__ double uniform(u64 seed, u64 stream, u64 position)
+{
+    u32 c0 = (u32)position, c1 = (u32)(position >> 32), c2 = (u32)stream, c3 = (u32)(stream >> 32), k0 = (u32)seed, k1 = (u32)(seed >> 32);
+    for (int round = 0; round < 10; round++)
+    {
+        u64 p0 = (u64)0xD2511F53u * c0, p1 = (u64)0xCD9E8D57u * c2;
+        c0 = (u32)(p1 >> 32) ^ c1 ^ k0;
+        c1 = (u32)p1;
+        c2 = (u32)(p0 >> 32) ^ c3 ^ k1;
+        c3 = (u32)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return (double)(((u64)c1 << 32 | c0) >> 11) * (1.0 / 9007199254740992.0);
+}
+
+__device__ __forceinline__ int draw(Shared& s, const SampleArgs& g, const Logits& logits, int sequence)
+{
+    double highest;
+    int first = find_highest(s, g, logits, highest);
+    if (first < 0) return NOT_A_NUMBER;
+    if (g.temperature == 0) return first;
+    if (highest == -__longlong_as_double(0x7FF0000000000000ll)) return ALL_IMPOSSIBLE;
+
+    u64* weights = g.weights + (i64)sequence * g.vocabulary;
+    double factor = 1 / g.temperature;
+    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS) weights[i] = (u64)(exp((logits(i) - highest) * factor) * ONE + 0.5);
+    __syncthreads();
+
+    Kept kept = {false, 0, 0, 0};
+    if (g.top_k > 0 && g.top_k < g.vocabulary) kept = find_prefix(s, g, logits, weights, kept, highest, BY_NUMBER, g.top_k);
+    if (g.top_p < 1)
+    {
+        u64 target = (u64)ceil(g.top_p * (double)total_of(s, g, logits, weights, kept));
+        kept = find_prefix(s, g, logits, weights, kept, highest, BY_WEIGHT, target > 0 ? target : 1);
+    }
+    kept.least = (u64)(g.min_p * ONE + 0.5);
+
+    u64 total = total_of(s, g, logits, weights, kept);
+    u64 target = (u64)(uniform(g.seed, g.stream + sequence, g.drawn[sequence]) * (double)total) + 1;
+    target = target < total ? target : total;
+    bool sorted = g.top_k > 0 || g.top_p < 1;
+    int token = sorted ? find_prefix(s, g, logits, weights, kept, highest, BY_WEIGHT, target).token : find_token(s, g, logits, weights, kept, true, 0, BY_WEIGHT, target);
+    if (threadIdx.x == 0) g.drawn[sequence]++;
+    return token;
+}
+
+// The residual stream begins with the token's embedding; beside it what the first norm needs: times the norm's weight, and its squares in tiles of eight.
+template <typename T> __device__ __forceinline__ void embed(const SampleArgs& g, int sequence, int token)
+{
+    const T* row = (const T*)g.embeddings + (i64)max(token, 0) * g.hidden;
+    int tiles = (g.hidden + 7) / 8;
+    for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x)
+    {
+        float squares = 0.f;
+        for (int n = tile * 8; n < min(tile * 8 + 8, g.hidden); n++)
+        {
+            float x = load(row, n);
+            g.residual[(i64)sequence * g.hidden + n] = x;
+            store(g.next_x, sequence * g.x_stride + n, x * g.next_norm[n]);
+            squares += x * x;
+        }
+        g.next_squares[(i64)sequence * tiles + tile] = squares;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const SampleArgs g)
+{
+    __shared__ Shared s;
+    let_next_begin();
+    wait_for_previous();
+    int sequence = blockIdx.x;
+    i64 row = (i64)sequence * g.vocabulary;
+    Logits logits = {g.logits + row, g.seen == nullptr ? nullptr : g.seen + row, g.penalty};
+    int token = draw(s, g, logits, sequence);
+    __syncthreads();
+    if (threadIdx.x == 0)
+    {
+        g.tokens[sequence] = token;
+        if (g.seen != nullptr && token >= 0) g.seen[row + token] = 1;
+    }
+    embed<bf16>(g, sequence, token);
+}
+
+// The embedding of tokens that are known already.
+extern "C" __global__ void __launch_bounds__(THREADS) decode_embed(const SampleArgs g) { embed<bf16>(g, blockIdx.x, g.tokens[blockIdx.x]); }
