@@ -14,6 +14,9 @@ internal static unsafe partial class CudaImports
     /// <summary>CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads of the program may go on allocating.</summary>
     public const int CaptureModeThreadLocal = 1;
 
+    /// <summary>CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.</summary>
+    public const int ProgrammaticStreamSerialization = 6;
+
     [LibraryImport(Library, EntryPoint = "cuInit")]
     public static partial CudaResult Init(uint flags);
 
@@ -83,6 +86,12 @@ internal static unsafe partial class CudaImports
     [LibraryImport(Library, EntryPoint = "cuMemFreeAsync")]
     public static partial CudaResult MemFreeAsync(nint address, nint stream);
 
+    [LibraryImport(Library, EntryPoint = "cuMemHostAlloc")]
+    public static partial CudaResult MemHostAlloc(out nint address, nuint bytes, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "cuMemFreeHost")]
+    public static partial CudaResult MemFreeHost(nint address);
+
     [LibraryImport(Library, EntryPoint = "cuMemsetD8Async")]
     public static partial CudaResult MemsetD8Async(nint address, byte value, nuint bytes, nint stream);
 
@@ -110,6 +119,9 @@ internal static unsafe partial class CudaImports
     [LibraryImport(Library, EntryPoint = "cuLaunchKernel")]
     public static partial CudaResult LaunchKernel(nint function, int gridX, int gridY, int gridZ, int blockX, int blockY, int blockZ, int sharedBytes, nint stream, void** arguments, void** extra);
 
+    [LibraryImport(Library, EntryPoint = "cuLaunchKernelEx")]
+    public static partial CudaResult LaunchKernelEx(LaunchConfiguration* configuration, nint function, void** arguments, void** extra);
+
     [LibraryImport(Library, EntryPoint = "cuStreamBeginCapture_v2")]
     public static partial CudaResult StreamBeginCapture(nint stream, int mode);
 
@@ -127,4 +139,33 @@ internal static unsafe partial class CudaImports
 
     [LibraryImport(Library, EntryPoint = "cuGraphDestroy")]
     public static partial CudaResult GraphDestroy(nint graph);
+
+    /// <summary>CUlaunchAttribute with a value of one number.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 72)]
+    public struct LaunchAttribute
+    {
+        [FieldOffset(0)]
+        public int Id;
+
+        [FieldOffset(8)]
+        public int Value;
+    }
+
+    /// <summary>Grid and block as CUlaunchConfig begins.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public readonly struct LaunchExtents(LaunchGeometry geometry)
+    {
+        private readonly int gridX = geometry.GridX, gridY = geometry.GridY, gridZ = geometry.GridZ;
+        private readonly int blockX = geometry.BlockX, blockY = geometry.BlockY, blockZ = geometry.BlockZ, sharedBytes = geometry.SharedBytes;
+    }
+
+    /// <summary>CUlaunchConfig.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct LaunchConfiguration
+    {
+        public LaunchExtents Geometry;
+        public nint Stream;
+        public LaunchAttribute* Attributes;
+        public int AttributeCount;
+    }
 }

@@ -73,6 +73,12 @@ public unsafe interface ICudaDriver
     /// <summary>cuMemFreeAsync.</summary>
     CudaResult MemFreeAsync(nint address, nint stream);
 
+    /// <summary>cuMemHostAlloc: host memory that copies need not be staged for.</summary>
+    CudaResult MemHostAlloc(out nint address, nuint bytes);
+
+    /// <summary>cuMemFreeHost.</summary>
+    CudaResult MemFreeHost(nint address);
+
     /// <summary>cuMemsetD8Async.</summary>
     CudaResult MemsetD8Async(nint address, byte value, nuint bytes, nint stream);
 
@@ -97,7 +103,7 @@ public unsafe interface ICudaDriver
     /// <summary>cuFuncSetAttribute.</summary>
     CudaResult FunctionSetAttribute(nint function, CudaFunctionAttribute attribute, int value);
 
-    /// <summary>cuLaunchKernel.</summary>
+    /// <summary>cuLaunchKernel, or cuLaunchKernelEx where the geometry asks for more than grid, block and shared memory.</summary>
     CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments);
 
     /// <summary>cuStreamBeginCapture, in thread-local mode.</summary>

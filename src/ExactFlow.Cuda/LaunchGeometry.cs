@@ -19,6 +19,12 @@ public readonly record struct LaunchGeometry(int GridX, int GridY, int GridZ, in
     /// <summary>Threads of a block along z, at most.</summary>
     public const int MaxBlockZ = 64;
 
+    /// <summary>
+    /// Whether the kernel may begin before the one queued ahead of it has ended, on GPUs that can do so: it waits for that one itself, by
+    /// <c>wait_for_previous</c> of overlap.cuh. Otherwise it begins when everything before it has ended.
+    /// </summary>
+    public bool BeginsEarly { get; init; }
+
     /// <summary>What keeps this geometry from being launched, or null when nothing does.</summary>
     public string? Problem()
     {

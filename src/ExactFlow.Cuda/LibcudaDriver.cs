@@ -87,6 +87,12 @@ public sealed unsafe class LibcudaDriver : ICudaDriver
     public CudaResult MemFreeAsync(nint address, nint stream) => CudaImports.MemFreeAsync(address, stream);
 
     /// <inheritdoc/>
+    public CudaResult MemHostAlloc(out nint address, nuint bytes) => CudaImports.MemHostAlloc(out address, bytes, 0);
+
+    /// <inheritdoc/>
+    public CudaResult MemFreeHost(nint address) => CudaImports.MemFreeHost(address);
+
+    /// <inheritdoc/>
     public CudaResult MemsetD8Async(nint address, byte value, nuint bytes, nint stream) => CudaImports.MemsetD8Async(address, value, bytes, stream);
 
     /// <inheritdoc/>
@@ -117,8 +123,18 @@ public sealed unsafe class LibcudaDriver : ICudaDriver
     public CudaResult FunctionSetAttribute(nint function, CudaFunctionAttribute attribute, int value) => CudaImports.FunctionSetAttribute(function, attribute, value);
 
     /// <inheritdoc/>
-    public CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments) => CudaImports.LaunchKernel(
-        function, geometry.GridX, geometry.GridY, geometry.GridZ, geometry.BlockX, geometry.BlockY, geometry.BlockZ, geometry.SharedBytes, stream, arguments, null);
+    public CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments)
+    {
+        if (!geometry.BeginsEarly)
+        {
+            return CudaImports.LaunchKernel(
+                function, geometry.GridX, geometry.GridY, geometry.GridZ, geometry.BlockX, geometry.BlockY, geometry.BlockZ, geometry.SharedBytes, stream, arguments, null);
+        }
+
+        CudaImports.LaunchAttribute attribute = new() { Id = CudaImports.ProgrammaticStreamSerialization, Value = 1 };
+        CudaImports.LaunchConfiguration configuration = new() { Geometry = new(geometry), Stream = stream, Attributes = &attribute, AttributeCount = 1 };
+        return CudaImports.LaunchKernelEx(&configuration, function, arguments, null);
+    }
 
     /// <inheritdoc/>
     public CudaResult StreamBeginCapture(nint stream) => CudaImports.StreamBeginCapture(stream, CudaImports.CaptureModeThreadLocal);

@@ -18,6 +18,7 @@ public sealed unsafe class RecordingCudaDriver : ICudaDriver
 
     private readonly List<string> calls = [];
     private readonly SortedDictionary<nint, nuint> memory = [];
+    private readonly HashSet<nint> hostMemory = [];
     private readonly Dictionary<nint, string> handles = [];
     private readonly List<string> captured = [];
     private readonly Dictionary<nint, string[]> graphs = [];
@@ -238,6 +239,37 @@ public sealed unsafe class RecordingCudaDriver : ICudaDriver
         }
 
         NativeMemory.AlignedFree((void*)address);
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult MemHostAlloc(out nint address, nuint bytes)
+    {
+        address = 0;
+        if (Record($"cuMemHostAlloc {bytes}") is { } failed)
+        {
+            return failed;
+        }
+
+        address = (nint)NativeMemory.AllocZeroed(bytes);
+        hostMemory.Add(address);
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult MemFreeHost(nint address)
+    {
+        if (Record("cuMemFreeHost") is { } failed)
+        {
+            return failed;
+        }
+
+        if (!hostMemory.Remove(address))
+        {
+            return CudaResult.InvalidValue;
+        }
+
+        NativeMemory.Free((void*)address);
         return CudaResult.Success;
     }
 

@@ -17,10 +17,11 @@ struct SampleArgs
     u64* weights;                              // [batch, vocabulary], working memory
     i64* drawn;                                // [batch], random numbers used up
     int* tokens;                               // [batch], the result; -1 or -2 where logits were not numbers, or all impossible
-    const void* embeddings; const float* next_norm; float* residual; bf16* next_x; float* next_squares; i64 x_stride;
+    int* ids;                                  // [batch], the result as something that can be looked up in any case
+    const bf16* embeddings; const float* next_norm; float* residual; bf16* next_x; float* next_squares; i64 x_stride;
     u64 seed, stream;
     double temperature, top_p, min_p, penalty;
-    int top_k, vocabulary, hidden, unused;
+    int top_k, vocabulary, hidden, batch;
 };
 
 constexpr int THREADS = 1024, BINS = 2048;
@@ -286,16 +287,16 @@ __device__ __forceinline__ int draw(Shared& s, const SampleArgs& g, const Logits
 }
 
 // The residual stream begins with the token's embedding; beside it what the first norm needs: times the norm's weight, and its squares in tiles of eight.
-template <typename T> __device__ __forceinline__ void embed(const SampleArgs& g, int sequence, int token)
+__device__ __forceinline__ void embed(const SampleArgs& g, int sequence, int token)
 {
-    const T* row = (const T*)g.embeddings + (i64)max(token, 0) * g.hidden;
+    const bf16* row = g.embeddings + (i64)token * g.hidden;
     int tiles = (g.hidden + 7) / 8;
     for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x)
     {
         float squares = 0.f;
         for (int n = tile * 8; n < min(tile * 8 + 8, g.hidden); n++)
         {
-            float x = load(row, n);
+            float x = to_float(row[n]);
             g.residual[(i64)sequence * g.hidden + n] = x;
             store(g.next_x, sequence * g.x_stride + n, x * g.next_norm[n]);
             squares += x * x;
@@ -317,10 +318,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const Sample
     if (threadIdx.x == 0)
     {
         g.tokens[sequence] = token;
+        g.ids[sequence] = max(token, 0);
         if (g.seen != nullptr && token >= 0) g.seen[row + token] = 1;
     }
-    embed<bf16>(g, sequence, token);
+    if (g.residual != nullptr) embed(g, sequence, max(token, 0));
 }
 
 // The embedding of tokens that are known already.
-extern "C" __global__ void __launch_bounds__(THREADS) decode_embed(const SampleArgs g) { embed<bf16>(g, blockIdx.x, g.tokens[blockIdx.x]); }
+extern "C" __global__ void __launch_bounds__(THREADS) decode_embed(const SampleArgs g)
+{
+    let_next_begin();
+    wait_for_previous();
+    embed(g, blockIdx.x, g.ids[blockIdx.x]);
+}

@@ -231,6 +231,32 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
+    public CudaResult MemHostAlloc(out nint address, nuint bytes)
+    {
+        address = 0;
+        if (Call($"cuMemHostAlloc {bytes}") is { } failed)
+        {
+            return failed;
+        }
+
+        address = (nint)NativeMemory.AllocZeroed(bytes);
+        handles.Add(address, new EmulatedHostMemory());
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    public CudaResult MemFreeHost(nint address)
+    {
+        CudaResult result = Destroy<EmulatedHostMemory>("cuMemFreeHost", address);
+        if (result == CudaResult.Success)
+        {
+            NativeMemory.Free((void*)address);
+        }
+
+        return result;
+    }
+
+    /// <inheritdoc/>
     public CudaResult MemsetD8Async(nint address, byte value, nuint bytes, nint stream)
         => Access($"cuMemsetD8Async {bytes}", stream, address, bytes, () => NativeMemory.Fill((void*)address, bytes, value));
 
@@ -425,6 +451,7 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
         EmulatedEvent => "event",
         EmulatedModule => "module",
         EmulatedGraph => "graph",
+        EmulatedHostMemory => "host memory",
         _ => "executable graph",
     };
 
@@ -519,6 +546,8 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
     }
 
     private sealed class EmulatedStream;
+
+    private sealed class EmulatedHostMemory;
 
     private sealed class EmulatedEvent
     {

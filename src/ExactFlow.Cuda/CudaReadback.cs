@@ -1,0 +1,108 @@
+namespace ExactFlow.Cuda;
+
+/// <summary>
+/// Brings small results of repeated work to the host without holding up the device: each is copied into page-locked memory behind the work that made it,
+/// and the host waits for that copy alone, while later work already runs.
+/// </summary>
+public sealed unsafe class CudaReadback : IDisposable
+{
+    private readonly CudaDevice device;
+    private readonly int bytes;
+    private readonly nint[] arrived;
+    private nint memory;
+    private long queued;
+    private long read;
+
+    /// <summary>Takes the memory.</summary>
+    /// <param name="device">Where results come from.</param>
+    /// <param name="bytes">Bytes of each result.</param>
+    /// <param name="depth">Results that may be under way at once.</param>
+    public CudaReadback(CudaDevice device, int bytes, int depth = 2)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(depth, 1);
+        this.device = device;
+        this.bytes = bytes;
+        arrived = new nint[depth];
+        device.UseOnThisThread();
+        device.Check(device.Driver.MemHostAlloc(out memory, checked((nuint)bytes * (nuint)depth)), "cuMemHostAlloc", $"{(long)bytes * depth:N0} bytes");
+        try
+        {
+            for (int i = 0; i < depth; i++)
+            {
+                device.Check(device.Driver.EventCreate(out arrived[i], 0), "cuEventCreate");
+            }
+        }
+        catch
+        {
+            Release();
+            throw;
+        }
+    }
+
+    /// <summary>Results queued and not yet read.</summary>
+    public int Pending => (int)(queued - read);
+
+    /// <summary>Queues the copy of a result.</summary>
+    /// <param name="source">Its address on the device.</param>
+    /// <exception cref="InvalidOperationException">As many are under way as there is room for; read one first.</exception>
+    public void Queue(nint source)
+    {
+        if (Pending == arrived.Length)
+        {
+            throw new InvalidOperationException($"A result was queued for reading while {Pending} are under way, as many as there is room for.");
+        }
+
+        int slot = (int)(queued % arrived.Length);
+        device.UseOnThisThread();
+        device.Check(device.Driver.MemcpyDtoHAsync((byte*)memory + ((long)slot * bytes), source, (nuint)bytes, device.Stream), "cuMemcpyDtoHAsync", $"{bytes:N0} bytes");
+        device.Check(device.Driver.EventRecord(arrived[slot], device.Stream), "cuEventRecord");
+        queued++;
+    }
+
+    /// <summary>Waits for the oldest result that was queued and not read. What is returned is valid until as many more are queued as there is room for.</summary>
+    public ReadOnlySpan<byte> Read()
+    {
+        if (Pending == 0)
+        {
+            throw new InvalidOperationException("A result was read, but none is under way.");
+        }
+
+        int slot = (int)(read % arrived.Length);
+        device.UseOnThisThread();
+        device.Check(device.Driver.EventSynchronize(arrived[slot]), "cuEventSynchronize");
+        read++;
+        return new ReadOnlySpan<byte>((byte*)memory + ((long)slot * bytes), bytes);
+    }
+
+    /// <summary>Waits for copies under way and gives the memory back.</summary>
+    public void Dispose()
+    {
+        if (memory != 0)
+        {
+            device.UseOnThisThread();
+            CudaResult waited = Pending > 0 ? device.Driver.StreamSynchronize(device.Stream) : CudaResult.Success;
+            read = queued;
+            CudaResult released = Release();
+            device.Check(waited, "cuStreamSynchronize");
+            device.Check(released, "cuMemFreeHost");
+        }
+    }
+
+    private CudaResult Release()
+    {
+        CudaResult result = CudaResult.Success;
+        foreach (nint mark in arrived)
+        {
+            if (mark != 0 && device.Driver.EventDestroy(mark) is var destroyed and not CudaResult.Success)
+            {
+                result = destroyed;
+            }
+        }
+
+        CudaResult freed = device.Driver.MemFreeHost(memory);
+        memory = 0;
+        return result == CudaResult.Success ? freed : result;
+    }
+}
