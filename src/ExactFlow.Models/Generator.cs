@@ -1,3 +1,5 @@
+using ExactFlow.Cuda;
+using ExactFlow.Models.Decoding;
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
 
@@ -5,7 +7,8 @@ namespace ExactFlow.Models;
 
 /// <summary>
 /// Continues prompts: reads them in long pieces (chunkwise form), then one token at a time (recurrent form) with a carried state.
-/// Each token opens and closes a step of its own, so no step may be open while a generator runs.
+/// Each token opens and closes a step of its own, so no step may be open while a generator runs. On a GPU tokens are drawn there (<see cref="CudaDecoder"/>),
+/// and the device works on the next one while the host looks at the last.
 /// </summary>
 /// <param name="model">The model; the caller owns it.</param>
 public sealed class Generator(LanguageModel model)
@@ -42,7 +45,7 @@ public sealed class Generator(LanguageModel model)
         if (copies.Length > 0)
         {
             using ModelState state = model.CreateState(copies.Length);
-            foreach ((int sequence, int token) in Run(copies, options, state))
+            foreach ((int sequence, int token) in Run(copies, options, state, isOurs: true))
             {
                 results[sequence].Add(token);
                 onToken?.Invoke(sequence, token);
@@ -57,7 +60,7 @@ public sealed class Generator(LanguageModel model)
         ModelState state = given ?? model.CreateState();
         try
         {
-            foreach ((_, int token) in Run(prompts, options, state))
+            foreach ((_, int token) in Run(prompts, options, state, isOurs: given is null))
             {
                 yield return token;
             }
@@ -71,7 +74,11 @@ public sealed class Generator(LanguageModel model)
         }
     }
 
-    private IEnumerable<(int Sequence, int Token)> Run(int[][] prompts, GenerationOptions options, ModelState state)
+    /// <param name="isOurs">Whether nobody will look at the state afterwards, so that it may be further on than the last token given out.</param>
+    private IEnumerable<(int Sequence, int Token)> Run(int[][] prompts, GenerationOptions options, ModelState state, bool isOurs)
+        => model.Device is CudaDevice ? RunOnGpu(prompts, options, state, isOurs) : RunOnHost(prompts, options, state);
+
+    private IEnumerable<(int Sequence, int Token)> RunOnHost(int[][] prompts, GenerationOptions options, ModelState state)
     {
         int vocabulary = model.Config.VocabularySize;
         var logits = new float[prompts.Length * vocabulary];
@@ -89,7 +96,7 @@ public sealed class Generator(LanguageModel model)
         {
             if (step == 0)
             {
-                Prefill(prompts, options.PrefillLength, state, logits);
+                Prefill(prompts, options.PrefillLength, state, (i, last) => last.CopyTo(logits.AsSpan(i * vocabulary, vocabulary)));
             }
             else
             {
@@ -109,6 +116,55 @@ public sealed class Generator(LanguageModel model)
         }
     }
 
+    private IEnumerable<(int Sequence, int Token)> RunOnGpu(int[][] prompts, GenerationOptions options, ModelState state, bool isOurs)
+    {
+        if (options.MaxTokens == 0)
+        {
+            yield break;
+        }
+
+        using var decoder = new CudaDecoder(model, state, options.Sampling);
+        decoder.Observe(prompts);
+        Prefill(prompts, options.PrefillLength, state, (i, last) => decoder.Logits.Slice(i, 1).CopyFrom(last));
+        decoder.Draw();
+        decoder.Send();
+        var next = new int[prompts.Length];
+        var running = new bool[prompts.Length];
+        Array.Fill(running, true);
+        for (int step = 0; running.Contains(true); step++)
+        {
+            // One token ahead of the host. A state that is looked at afterwards must not be.
+            bool isLast = step + 1 == options.MaxTokens;
+            if (isOurs && !isLast)
+            {
+                decoder.Advance();
+                decoder.Send();
+            }
+
+            decoder.Receive(next);
+            for (int i = 0; i < prompts.Length; i++)
+            {
+                // A finished sequence goes on by itself, and nobody looks.
+                if (running[i])
+                {
+                    running[i] = !options.StopTokens.Contains(CudaDecoder.Check(next[i]));
+                    yield return (i, next[i]);
+                }
+            }
+
+            if (isLast)
+            {
+                break;
+            }
+
+            if (!isOurs && running.Contains(true))
+            {
+                decoder.Advance();
+                decoder.Send();
+            }
+        }
+    }
+
     private void Decode(ReadOnlySpan<int> tokens, ModelState state, Span<float> logits)
     {
         using var step = model.Device.BeginStep(recordGradients: false);
@@ -116,8 +172,11 @@ public sealed class Generator(LanguageModel model)
         model.LastLogits(model.Forward(ids, state: state)).CopyTo(logits);
     }
 
-    /// <summary>Reads the prompts in rounds; in each, every sequence that has tokens left gives up to <paramref name="length"/> to one packed row.</summary>
-    private void Prefill(int[][] prompts, int length, ModelState state, Span<float> logits)
+    /// <summary>
+    /// Reads the prompts in rounds; in each, every sequence that has tokens left gives up to <paramref name="length"/> to one packed row. The logits after each
+    /// prompt are handed to <paramref name="receive"/>, [1, vocabulary], as a tensor of the open step.
+    /// </summary>
+    private void Prefill(int[][] prompts, int length, ModelState state, Action<int, Tensor> receive)
     {
         int longest = prompts.Max(prompt => prompt.Length);
         length = model.Config.Mixer.Family == MixerFamily.Softmax ? longest : length;
@@ -133,14 +192,13 @@ public sealed class Generator(LanguageModel model)
                 offsets[i + 1] = row.Count;
             }
 
-            Read(prompts, start + length, [.. row], offsets, state, logits);
+            Read(prompts, start + length, [.. row], offsets, state, receive);
         }
     }
 
-    /// <summary>Reads one packed row and fetches the logits of the sequences that it finishes.</summary>
-    private void Read(int[][] prompts, int end, ReadOnlySpan<int> row, int[] offsets, ModelState state, Span<float> logits)
+    /// <summary>Reads one packed row and hands over the logits of the sequences that it finishes.</summary>
+    private void Read(int[][] prompts, int end, ReadOnlySpan<int> row, int[] offsets, ModelState state, Action<int, Tensor> receive)
     {
-        int vocabulary = model.Config.VocabularySize;
         Device device = model.Device;
         using var step = device.BeginStep(recordGradients: false);
         Tensor ids = device.From(row, [1, row.Length]);
@@ -150,7 +208,7 @@ public sealed class Generator(LanguageModel model)
             if (offsets[i + 1] > offsets[i] && prompts[i].Length <= end)
             {
                 Tensor last = hidden.Reshape([row.Length, model.Config.HiddenSize]).Slice(offsets[i + 1] - 1, 1).Reshape([1, 1, model.Config.HiddenSize]);
-                model.LastLogits(last).CopyTo(logits.Slice(i * vocabulary, vocabulary));
+                receive(i, model.LastLogits(last));
             }
         }
     }

@@ -6,7 +6,7 @@ namespace ExactFlow.Operators.Tests;
 public sealed class OperatorFolderTests
 {
     /// <summary>Folders that hold no operator.</summary>
-    private static readonly string[] Shared = ["Cases", "Common", "bin", "obj"];
+    private static readonly string[] Shared = ["Cases", "Common", "Decoding", "bin", "obj"];
 
     private static readonly string Root = Path.Combine(SourceTree.Root, "src", "ExactFlow.Operators");
 
