@@ -99,7 +99,11 @@ public sealed class KernelCache
         try
         {
             Directory.CreateDirectory(Folder);
-            AtomicFile.WriteAllBytes(path, [.. SHA256.HashData(code), .. code]);
+
+            // Under a name of this writer's own first: several processes may be compiling the same kernel.
+            string own = $"{path}-{Guid.NewGuid():N}";
+            AtomicFile.WriteAllBytes(own, [.. SHA256.HashData(code), .. code]);
+            File.Move(own, path, overwrite: true);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or InvalidInputException)
         {

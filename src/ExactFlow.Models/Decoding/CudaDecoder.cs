@@ -68,11 +68,12 @@ public sealed class CudaDecoder : IDisposable
 
         var seen = new int[memory.Seen.Count];
         Span<byte> bytes = MemoryMarshal.AsBytes(seen.AsSpan());
+        int rowBytes = memory.Seen.Shape[1] * sizeof(int);
         for (int i = 0; i < tokens.Count; i++)
         {
             foreach (int token in tokens[i])
             {
-                bytes[(i * Logits.Shape[1]) + token] = 1;
+                bytes[(i * rowBytes) + token] = 1;
             }
         }
 

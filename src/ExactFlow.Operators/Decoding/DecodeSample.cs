@@ -27,6 +27,7 @@ internal static class DecodeSample
         {
             Logits = logits.Address,
             Seen = memory.Seen?.Address ?? 0,
+            SeenStride = memory.Seen?.Shape[1] * (long)sizeof(int) ?? 0,
             Weights = memory.Weights?.Address ?? 0,
             Drawn = memory.Drawn.Address,
             Seed = options.Seed,
@@ -66,7 +67,7 @@ internal static class DecodeSample
     {
         public nint Logits, Seen, Weights, Drawn, Tokens, Ids;
         public nint Embeddings, NextNorm, Residual, NextX, NextSquares;
-        public long XStride;
+        public long XStride, SeenStride;
         public ulong Seed, Stream;
         public double Temperature, TopP, MinP, Penalty;
         public int TopK, Vocabulary, Hidden, Batch;
@@ -119,7 +120,7 @@ internal sealed class DecodeSampleMemory : IDisposable
         Ids = device.Persistent([batch, 1], DType.Int32);
         Drawn = device.Persistent([batch, 2], DType.Int32);
         Weights = options.Temperature > 0 ? device.Persistent([batch, vocabulary, 2], DType.Int32) : null;
-        Seen = options.RepetitionPenalty != 1 ? device.Persistent([checked((int)((((long)batch * vocabulary) + 3) / 4))], DType.Int32) : null;
+        Seen = options.RepetitionPenalty != 1 ? device.Persistent([batch, (vocabulary + 3) / 4], DType.Int32) : null;
     }
 
     /// <summary>The tokens drawn last, or what was wrong with their logits, int32 <c>[batch]</c>.</summary>
@@ -134,7 +135,7 @@ internal sealed class DecodeSampleMemory : IDisposable
     /// <summary>A weight of 64 bits for every token; null where nothing is random.</summary>
     public Tensor? Weights { get; }
 
-    /// <summary>A byte for every token of the vocabulary, 1 for those seen; null without a penalty.</summary>
+    /// <summary>A byte for every token of the vocabulary, 1 for those seen, in rows of whole words; null without a penalty.</summary>
     public Tensor? Seen { get; }
 
     /// <inheritdoc/>

@@ -13,12 +13,12 @@
 struct SampleArgs
 {
     const float* logits;                       // [batch, vocabulary]
-    unsigned char* seen;                       // [batch, vocabulary], tokens that the repetition penalty applies to; null without
+    unsigned char* seen;                       // [batch, seen_stride], tokens that the repetition penalty applies to; null without
     u64* weights;                              // [batch, vocabulary], working memory
     i64* drawn;                                // [batch], random numbers used up
     int* tokens;                               // [batch], the result; -1 or -2 where logits were not numbers, or all impossible
     int* ids;                                  // [batch], the result as something that can be looked up in any case
-    const bf16* embeddings; const float* next_norm; float* residual; bf16* next_x; float* next_squares; i64 x_stride;
+    const bf16* embeddings; const float* next_norm; float* residual; bf16* next_x; float* next_squares; i64 x_stride, seen_stride;
     u64 seed, stream;
     double temperature, top_p, min_p, penalty;
     int top_k, vocabulary, hidden, batch;
@@ -312,14 +312,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const Sample
     wait_for_previous();
     int sequence = blockIdx.x;
     i64 row = (i64)sequence * g.vocabulary;
-    Logits logits = {g.logits + row, g.seen == nullptr ? nullptr : g.seen + row, g.penalty};
+    Logits logits = {g.logits + row, g.seen == nullptr ? nullptr : g.seen + sequence * g.seen_stride, g.penalty};
     int token = draw(s, g, logits, sequence);
     __syncthreads();
     if (threadIdx.x == 0)
     {
         g.tokens[sequence] = token;
         g.ids[sequence] = max(token, 0);
-        if (g.seen != nullptr && token >= 0) g.seen[row + token] = 1;
+        if (g.seen != nullptr && token >= 0) g.seen[sequence * g.seen_stride + token] = 1;
     }
     if (g.residual != nullptr) embed(g, sequence, max(token, 0));
 }

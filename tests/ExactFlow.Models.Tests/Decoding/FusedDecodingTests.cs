@@ -12,12 +12,12 @@ public sealed class FusedDecodingTests
     private const int Steps = 12;
 
     /// <summary>
-    /// Relative L2 distance of a step's logits. Activations round to bfloat16 (2^-9) some six times a layer on the GPU and never on the CPU; these small models
+    /// Relative L2 distance of a token's logits. Activations round to bfloat16 (2^-9) some six times a layer on the GPU and never on the CPU; these small models
     /// with large weights amplify it, now and then by a short query or output that is scaled to unit length.
     /// </summary>
-    private const double MedianTolerance = 0.015;
+    private const double MedianTolerance = 0.02;
 
-    /// <summary>The same for the worst step.</summary>
+    /// <summary>The same for the worst token.</summary>
     private const double Tolerance = 0.15;
 
     public static TheoryData<string, string, int> Models
@@ -66,12 +66,12 @@ public sealed class FusedDecodingTests
             RoundMatrices(slow);
             using var decoder = new CudaDecoder(fast, fastState, SamplerOptions.Greedy);
             var errors = new List<double>();
-            for (int step = 0; step < (batch > 3 ? 4 : Steps); step++)
+            for (int step = 0; step < (batch > 9 ? 4 : Steps); step++)
             {
                 int[] tokens = TestModels.Tokens(batch, (ulong)step + 5);
                 decoder.Begin(tokens);
                 decoder.Advance();
-                errors.Add(Error(Expected(slow, slowState, tokens), decoder.Logits.ToHost<float>()));
+                errors.AddRange(Errors(Expected(slow, slowState, tokens), decoder.Logits.ToHost<float>()));
                 Assert.Equal(Greedy(decoder.Logits.ToHost<float>(), batch), Received(decoder));
             }
 
@@ -196,7 +196,15 @@ public sealed class FusedDecodingTests
     private static int[] Greedy(float[] logits, int batch)
         => [.. Enumerable.Range(0, batch).Select(i => logits.AsSpan(i * TestModels.Vocabulary, TestModels.Vocabulary).IndexOf(logits.Skip(i * TestModels.Vocabulary).Take(TestModels.Vocabulary).Max()))];
 
-    private static double Error(float[] expected, float[] actual) => RelativeError.L2(actual, Array.ConvertAll(expected, value => (double)value));
+    /// <summary>The error of every sequence.</summary>
+    private static IEnumerable<double> Errors(float[] expected, float[] actual)
+    {
+        const int Width = TestModels.Vocabulary;
+        for (int i = 0; i < actual.Length; i += Width)
+        {
+            yield return RelativeError.L2(actual.AsSpan(i, Width), Array.ConvertAll(expected[i..(i + Width)], value => (double)value));
+        }
+    }
 
     private static void RoundMatrices(LanguageModel model)
     {
