@@ -27,14 +27,14 @@ internal sealed unsafe class CublasLtPlan : IDisposable
     /// <summary>The algorithm.</summary>
     public Heuristic Heuristic { get; private set; }
 
-    /// <summary>Asks the library for an algorithm; null when it has none.</summary>
-    public static CublasLtPlan? TryMake(nint handle, in CublasLtKey key, nint bias, long workspaceBytes, CublasLtProducts products)
+    /// <summary>Asks the library for an algorithm; null when it has none, with what it says.</summary>
+    public static CublasLtPlan? TryMake(nint handle, in CublasLtKey key, nint bias, long workspaceBytes, CublasLtProducts products, out int status)
     {
         var plan = new CublasLtPlan();
         try
         {
             plan.Describe(key, bias, products);
-            if (plan.TryChoose(handle, key, workspaceBytes, products))
+            if (plan.TryChoose(handle, key, workspaceBytes, products, out status))
             {
                 return plan;
             }
@@ -132,7 +132,7 @@ internal sealed unsafe class CublasLtPlan : IDisposable
     private void Set(ProductAttribute attribute, void* value, int bytes, CublasLtProducts products)
         => products.Check(ProductSet(Product, attribute, value, (nuint)bytes), "cublasLtMatmulDescSetAttribute", attribute.ToString());
 
-    private bool TryChoose(nint handle, in CublasLtKey key, long workspaceBytes, CublasLtProducts products)
+    private bool TryChoose(nint handle, in CublasLtKey key, long workspaceBytes, CublasLtProducts products, out int status)
     {
         products.Check(PreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate", key.ToString());
         try
@@ -157,9 +157,10 @@ internal sealed unsafe class CublasLtPlan : IDisposable
             }
 
             Heuristic heuristic = default;
-            int status = GetHeuristic(handle, Product, LayoutB, LayoutA, LayoutC, LayoutC, preference, 1, &heuristic, out int found);
+            status = GetHeuristic(handle, Product, LayoutB, LayoutA, LayoutC, LayoutC, preference, 1, &heuristic, out int found);
+            status = status == 0 && found > 0 ? heuristic.Status : status;
             Heuristic = heuristic;
-            return status == 0 && found > 0 && heuristic.Status == 0;
+            return status == 0 && found > 0;
         }
         finally
         {

@@ -13,6 +13,9 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
     /// <summary>What NVIDIA recommends for Hopper; earlier architectures need less.</summary>
     private const long WorkspaceBytes = 32L << 20;
 
+    /// <summary>Products of more operations than this (a millisecond or so for the plain kernel) are not left to it.</summary>
+    private const double MostPlainOperations = 1e9;
+
     private readonly CudaDevice device;
     private readonly Dictionary<CublasLtKey, CublasLtPlan?> plans = [];
     private readonly PlainProducts plain;
@@ -57,7 +60,7 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
         var key = CublasLtKey.Of(product);
         if (!plans.TryGetValue(key, out CublasLtPlan? plan))
         {
-            plan = product.Depth == 0 ? null : CublasLtPlan.TryMake(handle, key, product.Bias, WorkspaceBytes, this);
+            plan = product.Depth == 0 ? null : Plan(key, product.Bias);
             plans.Add(key, plan);
         }
 
@@ -110,6 +113,19 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
         {
             throw new CudaException(call, CudaResult.Unknown, $"{call} failed on {device.Name} ({device.ModelName}; {subject}) with {NameOf(status)}.");
         }
+    }
+
+    /// <summary>The library's way to make a product, or null for a small one that it has none for.</summary>
+    private CublasLtPlan? Plan(in CublasLtKey key, nint bias)
+    {
+        CublasLtPlan? plan = CublasLtPlan.TryMake(handle, key, bias, WorkspaceBytes, this, out int status);
+        if (plan is null && 2.0 * key.Rows * key.Columns * key.Depth * key.Batches > MostPlainOperations)
+        {
+            const int NotSupported = 15;
+            Check(status == 0 ? NotSupported : status, "cublasLtMatmulAlgoGetHeuristic", key.ToString());
+        }
+
+        return plan;
     }
 
     private static string NameOf(int status) => Marshal.PtrToStringUTF8(CublasLtImports.GetStatusName(status)) ?? $"status {status}";
