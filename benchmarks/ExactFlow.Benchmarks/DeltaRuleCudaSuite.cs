@@ -65,11 +65,6 @@ public static class DeltaRuleCudaSuite
         beta.CopyFrom<float>(values);
         new Philox(1, 6).FillUniform(values, -0.1, 0);
         logDecay.CopyFrom<float>(values);
-        foreach (Tensor input in (Tensor[])[q, k, v, beta, logDecay])
-        {
-            input.RequireGrad();
-        }
-
         double work = Repetitions * 1e-9 * DeltaRuleCost.ForwardFlops(batch, time, heads, Dim, Dim);
         using CudaGraph forward = Capture(withBackward: false), both = Capture(withBackward: true);
         run.Compare(name, work, "GFLOP/s", new Contender("forward", () => Replay(device, forward)), new Contender("with backward", () => Replay(device, both), 4 * work));
@@ -88,18 +83,16 @@ public static class DeltaRuleCudaSuite
             });
         }
 
+        Tensor Input(Tensor tensor) => tensor.Slice(0, batch).RequireGrad();
+
         void Once(bool withBackward)
         {
+            // As within a model: inputs that end with the step, whose gradients are handed over and not copied.
             using var step = device.BeginStep(withBackward);
-            Tensor output = DeltaRule.Apply(rule, q, k, v, beta, rule.Decays ? logDecay : null).Output;
+            Tensor output = DeltaRule.Apply(rule, Input(q), Input(k), Input(v), Input(beta), rule.Decays ? Input(logDecay) : null).Output;
             if (withBackward)
             {
-                foreach (Tensor input in (Tensor[])[q, k, v, beta, logDecay])
-                {
-                    input.ClearGrad();
-                }
-
-                output.Backward(gradient);
+                output.Backward(gradient.Slice(0, batch));
             }
         }
     }

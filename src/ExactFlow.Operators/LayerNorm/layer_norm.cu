@@ -16,13 +16,12 @@ struct LayerNormArgs
 // Takes the mean from the thread's pieces of a row, and gives 1 / standard deviation.
 template <typename C, int P> __device__ __forceinline__ float normalise(float (&x)[P][C::N], const RowThread& t, const Rows& rows, int dim, float epsilon, float* room)
 {
-    const float share = 1.f / rows.dim;
     float sum = 0.f;
 #pragma unroll
     for (int p = 0; p < P; p++)
 #pragma unroll
         for (int j = 0; j < C::N; j++) sum += x[p][j];
-    const float mean = row_sum(sum, t.lanes, room) * share;
+    const float mean = row_sum(sum, t.lanes, room) / rows.dim;   // a quotient: the mean of equal values is that value
     float squares = 0.f;
 #pragma unroll
     for (int p = 0; p < P; p++)
@@ -37,7 +36,7 @@ template <typename C, int P> __device__ __forceinline__ float normalise(float (&
             }
         }
     }
-    return 1.f / sqrtf(row_sum(squares, t.lanes, room) * share + epsilon);
+    return 1.f / sqrtf(row_sum(squares, t.lanes, room) / rows.dim + epsilon);
 }
 
 template <typename T, int P, bool VECTOR> __device__ __forceinline__ void layer_norm_forward(const LayerNormArgs& g)
