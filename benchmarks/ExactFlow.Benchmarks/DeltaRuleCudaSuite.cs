@@ -11,7 +11,6 @@ public static class DeltaRuleCudaSuite
 {
     /// <summary>Repetitions in a graph, so that neither launches nor the final wait count.</summary>
     private const int Repetitions = 10;
-    private const int Dim = 128;
 
     /// <summary>Runs the suite, or says that there is no GPU.</summary>
     public static void Run(BenchmarkRun run)
@@ -30,8 +29,20 @@ public static class DeltaRuleCudaSuite
         {
             foreach (string rule in (string[])["efla", "deltanet", "gated_efla"])
             {
-                Measure(run, device, DeltaRuleKind.Parse(rule), batch, time, heads);
+                Measure(run, device, DeltaRuleKind.Parse(rule), batch, time, heads, dim: 128, DType.BFloat16);
             }
+        }
+
+        // What the general kernels do: float32, and sizes that the tensor cores' have no kernels for.
+        foreach ((int batch, int time, int heads, int dim, DType format) in ((int, int, int, int, DType)[])[
+            (8, 2048, 8, 128, DType.Float32), (8, 2048, 8, 64, DType.Float32), (1, 16384, 8, 128, DType.Float32), (8, 2048, 8, 96, DType.BFloat16), (8, 2048, 4, 256, DType.BFloat16)])
+        {
+            Measure(run, device, DeltaRuleKind.Efla, batch, time, heads, dim, format);
+        }
+
+        foreach (int batch in (int[])[1, 16, 256])
+        {
+            MeasureStep(run, device, batch, heads: 8, dim: 128);
         }
     }
 
@@ -48,24 +59,24 @@ public static class DeltaRuleCudaSuite
         run.Compare("copy, read plus written", 2e-9 * from.ByteCount * Repetitions, "GB/s", new Contender("copy", () => Replay(device, graph)));
     }
 
-    private static void Measure(BenchmarkRun run, CudaDevice device, DeltaRuleKind rule, int batch, int time, int heads)
+    private static void Measure(BenchmarkRun run, CudaDevice device, DeltaRuleKind rule, int batch, int time, int heads, int dim, DType format)
     {
-        string name = $"{rule} {batch} x {time} x {heads}, {Dim}, bfloat16, times {Repetitions}";
+        string name = $"{rule} {batch} x {time} x {heads}, {dim}, {(format == DType.BFloat16 ? "bfloat16" : "float32")}, times {Repetitions}";
         if (!run.Wants(name))
         {
             return;
         }
 
-        Shape shape = [batch, time, heads, Dim], scalars = [batch, time, heads];
-        float root = 1 / MathF.Sqrt(Dim);
-        using Tensor q = Half(device, shape, root, 1), k = Half(device, shape, root, 2), v = Half(device, shape, 1, 3), gradient = Half(device, shape, 1, 4);
+        Shape shape = [batch, time, heads, dim], scalars = [batch, time, heads];
+        float root = 1 / MathF.Sqrt(dim);
+        using Tensor q = Normal(device, shape, format, root, 1), k = Normal(device, shape, format, root, 2), v = Normal(device, shape, format, 1, 3), gradient = Normal(device, shape, format, 1, 4);
         using Tensor beta = device.Persistent(scalars), logDecay = device.Persistent(scalars);
         var values = new float[beta.Count];
         new Philox(1, 5).FillUniform(values, 0, 1);
         beta.CopyFrom<float>(values);
         new Philox(1, 6).FillUniform(values, -0.1, 0);
         logDecay.CopyFrom<float>(values);
-        double work = Repetitions * 1e-9 * DeltaRuleCost.ForwardFlops(batch, time, heads, Dim, Dim);
+        double work = Repetitions * 1e-9 * DeltaRuleCost.ForwardFlops(batch, time, heads, dim, dim);
         using CudaGraph forward = Capture(withBackward: false), both = Capture(withBackward: true);
         run.Compare(name, work, "GFLOP/s", new Contender("forward", () => Replay(device, forward)), new Contender("with backward", () => Replay(device, both), 4 * work));
 
@@ -103,19 +114,53 @@ public static class DeltaRuleCudaSuite
         device.Synchronize();
     }
 
-    private static Tensor Half(CudaDevice device, Shape shape, float deviation, ulong stream)
+    /// <summary>One token of decoding: the state in and out, against the copy's rate.</summary>
+    private static void MeasureStep(BenchmarkRun run, CudaDevice device, int batch, int heads, int dim)
     {
-        Tensor tensor = device.Persistent(shape, DType.BFloat16);
-        var bits = new ushort[tensor.Count];
-        var random = new Philox(1, stream);
-        Parallel.For(0, bits.Length / 4096, block =>
+        string name = $"step, {batch} sequences, {heads} heads of {dim}, bfloat16, times {Repetitions}";
+        if (!run.Wants(name))
         {
-            for (int i = block * 4096; i < (block + 1) * 4096; i++)
+            return;
+        }
+
+        Shape shape = [batch, 1, heads, dim];
+        using Tensor q = Normal(device, shape, DType.BFloat16, 0.1f, 1), k = Normal(device, shape, DType.BFloat16, 0.1f, 2), v = Normal(device, shape, DType.BFloat16, 1, 3);
+        using Tensor beta = Normal(device, [batch, 1, heads], DType.Float32, 0, 4), state = Normal(device, [batch, heads, dim, dim], DType.Float32, 1, 5);
+        Steps();
+        using CudaGraph graph = device.Capture(Steps);
+        run.Compare(name, 2e-9 * state.ByteCount * Repetitions, "GB/s", new Contender("step", () => Replay(device, graph)));
+
+        void Steps()
+        {
+            using var step = device.BeginStep(recordGradients: false);
+            for (int i = 0; i < Repetitions; i++)
             {
-                bits[i] = (ushort)(BitConverter.SingleToUInt32Bits((float)(deviation * random.Normal((ulong)i))) >> 16);
+                DeltaRule.Step(DeltaRuleKind.Efla, q, k, v, beta, null, state);
+            }
+        }
+    }
+
+    private static Tensor Normal(CudaDevice device, Shape shape, DType format, float deviation, ulong stream)
+    {
+        Tensor tensor = device.Persistent(shape, format);
+        var values = new float[tensor.Count];
+        var random = new Philox(1, stream);
+        Parallel.For(0, (values.Length + 4095) / 4096, block =>
+        {
+            for (int i = block * 4096; i < Math.Min(values.Length, (block + 1) * 4096); i++)
+            {
+                values[i] = (float)(deviation * random.Normal((ulong)i));
             }
         });
-        tensor.CopyFrom<ushort>(bits);
+        if (format == DType.BFloat16)
+        {
+            tensor.CopyFrom<ushort>(Array.ConvertAll(values, value => (ushort)(BitConverter.SingleToUInt32Bits(value) >> 16)));
+        }
+        else
+        {
+            tensor.CopyFrom<float>(values);
+        }
+
         return tensor;
     }
 }

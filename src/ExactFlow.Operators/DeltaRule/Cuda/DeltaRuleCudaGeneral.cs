@@ -96,13 +96,14 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
         using Tensor gradBoundary = device.Empty(BoundaryStates);
         using Tensor gradSolve = device.Empty(inputs.Value.Shape);
         using Tensor? headQuery = PerValueHead(inputs.Query), headKey = PerValueHead(inputs.Key);
-        CudaTarget query = CudaTarget.Of(inputs.Query), key = CudaTarget.Of(inputs.Key);
+        // In the order in which the kernels write, in case two of them are one tensor: a later one adds.
+        CudaTarget value = CudaTarget.Of(inputs.Value), query = CudaTarget.Of(inputs.Query), key = CudaTarget.Of(inputs.Key);
         var arguments = new GeneralBackwardArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, GradOutput = gradOutput.Address, Inverse = inverse.Address, Attention = attention.Address,
             Scan = scan.Address, Tokens = tokens.Address, Chunks = chunks, Ranges = ranges, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay),
             GradFinal = Address(finalState?.Grad), GradBoundary = gradBoundary.Address, GradSolve = gradSolve.Address, Boundary = boundary!.Address, Update = update!.Address,
-            HeadQuery = Address(headQuery), HeadKey = Address(headKey), GradQuery = query, GradKey = key, GradValue = CudaTarget.Of(inputs.Value),
+            HeadQuery = Address(headQuery), HeadKey = Address(headKey), GradQuery = query, GradKey = key, GradValue = value,
             GradBeta = CudaTarget.Of(inputs.Beta), GradLogDecay = CudaTarget.Of(inputs.LogDecay), GradInitial = CudaTarget.Of(inputs.InitialState),
             Sizes = Sizes, Scale = inputs.Scale, Rule = DeltaRuleCuda.NumberOf(inputs.Rule), Decays = inputs.Rule.Decays ? 1 : 0,
         };

@@ -99,15 +99,16 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
         Tensor gradOutput = output.Grad ?? device.Zeros(output.Shape, DType.BFloat16);
         using Tensor gradBoundary = device.Empty(boundary!.Shape, DType.BFloat16);
         using Tensor gradSolve = device.Empty(v.Shape, DType.BFloat16);
-        Tensor gradQuery = PerValueHead(q), gradKey = PerValueHead(k), gradValue = device.Empty(v.Shape, DType.BFloat16);
-        Tensor? gradBeta = beta is { RequiresGrad: true } ? device.Empty(beta.Shape) : null, gradLogDecay = logDecay is { RequiresGrad: true } ? device.Empty(logDecay.Shape) : null;
-        Tensor? gradInitial = initialState is { RequiresGrad: true } ? device.Empty(initialState.Shape) : null;
+        OverwrittenGradient gradQuery = OverwrittenGradient.Of(device, q, isUnconditional: true), gradKey = OverwrittenGradient.Of(device, k, isUnconditional: true);
+        OverwrittenGradient gradValue = OverwrittenGradient.Of(device, v, isUnconditional: true), gradBeta = OverwrittenGradient.Of(device, beta);
+        OverwrittenGradient gradLogDecay = OverwrittenGradient.Of(device, logDecay), gradInitial = OverwrittenGradient.Of(device, initialState);
+        using Tensor? headQuery = PerValueHead(), headKey = PerValueHead();
         var arguments = new BackwardArguments
         {
             Query = q.Address, Key = k.Address, Value = v.Address, GradOutput = gradOutput.Address, Inverse = inverse.Address, Attention = attention.Address, Scalars = scalars.Address,
-            BackwardScalars = Address(backwardScalars), Chunks = chunks, Ranges = ranges, GradFinal = Address(gradFinal), GradInitial = Address(gradInitial),
-            GradBoundary = gradBoundary.Address, GradSolve = gradSolve.Address, Boundary = boundary.Address, Update = update!.Address, GradQuery = gradQuery.Address, GradKey = gradKey.Address,
-            GradValue = gradValue.Address, GradBeta = Address(gradBeta), GradLogDecay = Address(gradLogDecay), Beta = Address(beta), LogDecay = Address(logDecay), Scale = scale,
+            BackwardScalars = Address(backwardScalars), Chunks = chunks, Ranges = ranges, GradFinal = Address(gradFinal), GradInitial = gradInitial.Address,
+            GradBoundary = gradBoundary.Address, GradSolve = gradSolve.Address, Boundary = boundary.Address, Update = update!.Address, GradQuery = headQuery?.Address ?? gradQuery.Address, GradKey = headKey?.Address ?? gradKey.Address,
+            GradValue = gradValue.Address, GradBeta = gradBeta.Address, GradLogDecay = gradLogDecay.Address, Beta = Address(beta), LogDecay = Address(logDecay), Scale = scale,
             Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments, Rule = DeltaRuleCuda.NumberOf(rule), Gated = rule.Decays ? 1 : 0, TotalChunks = plan.ChunkCount,
         };
         if (plan.Segments > 1)
@@ -122,55 +123,29 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
         CudaLaunch.Run(device, BackwardSource, $"delta_dscan_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments);
         int blocks = Math.Min(device.MultiprocessorCount, plan.ChunkCount * sizes.ValueHeads);
         CudaLaunch.Run(device, BackwardSource, $"delta_grads_{sizes.KeyDim}", new LaunchGeometry(blocks, 1, 1, 512, 1, 1, shared.Gradients), arguments);
-        Give(q, SumHeads(gradQuery, q));
-        Give(k, SumHeads(gradKey, k));
-        Give(v, gradValue);
-        Give(beta, gradBeta);
-        Give(logDecay, gradLogDecay);
-        Give(initialState, gradInitial);
+        SumHeads(headQuery, gradQuery);
+        SumHeads(headKey, gradKey);
+        foreach (OverwrittenGradient gradient in (ReadOnlySpan<OverwrittenGradient>)[gradQuery, gradKey, gradValue, gradBeta, gradLogDecay, gradInitial])
+        {
+            gradient.Finish(device);
+        }
     }
 
     private static nint Address(Tensor? tensor) => tensor?.Address ?? 0;
 
-    /// <summary>Hands a finished gradient to an input.</summary>
-    private void Give(Tensor? input, Tensor? gradient)
+    /// <summary>Gradients of key heads that several value heads share are computed for each of these and added up; null where nothing is shared.</summary>
+    private Tensor? PerValueHead() => sizes.HeadsPerKey > 1 ? device.Empty([sizes.Batch, sizes.Time, sizes.ValueHeads, sizes.KeyDim], DType.BFloat16) : null;
+
+    private void SumHeads(Tensor? perValueHead, OverwrittenGradient gradient)
     {
-        if (input is not { RequiresGrad: true } || gradient is null)
+        if (perValueHead is not null)
         {
-            return;
-        }
-
-        if (!input.TryAdoptGrad(gradient))
-        {
-            Tensor target = input.GradForWrite(out bool accumulate);
-            if (accumulate)
+            long pairs = sizes.QueryCount / 2;
+            CudaLaunch.Run(device, BackwardSource, "delta_sum_heads", CudaLaunch.Grid(device, pairs), new SumHeadsArguments
             {
-                CudaArithmetic.AddInto(device, target, gradient);
-            }
-            else
-            {
-                target.CopyFrom(gradient);
-            }
+                From = perValueHead.Address, To = gradient.Address, Count = pairs, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, HalfDim = sizes.KeyDim / 2,
+            });
         }
-
-        gradient.Dispose();
-    }
-
-    private Tensor PerValueHead(Tensor keyLike) => device.Empty([sizes.Batch, sizes.Time, sizes.ValueHeads, keyLike.Shape[3]], DType.BFloat16);
-
-    private Tensor SumHeads(Tensor perValueHead, Tensor like)
-    {
-        if (sizes.ValueHeads == sizes.KeyHeads)
-        {
-            return perValueHead;
-        }
-
-        Tensor sum = device.Empty(like.Shape, DType.BFloat16);
-        var arguments = new SumHeadsArguments { From = perValueHead.Address, To = sum.Address, Count = sum.Count / 2, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, HalfDim = sizes.KeyDim / 2 };
-        int blocks = (int)Math.Min((arguments.Count + 255) / 256, 16L * device.MultiprocessorCount);
-        CudaLaunch.Run(device, BackwardSource, "delta_sum_heads", new LaunchGeometry(blocks, 1, 1, 256, 1, 1, 0), arguments);
-        perValueHead.Dispose();
-        return sum;
     }
 
     private void Combine(string kernel, Tensor zeroStates, Tensor? initial, Tensor starts, int sharedBytes)
