@@ -47,7 +47,11 @@ internal sealed class FusedPass : DecodePass
 
     /// <summary>Whether a model's pass can be fused.</summary>
     public static bool Covers(LanguageModel model)
-        => model.Device is CudaDevice && model.Precision == DType.BFloat16 && model.Config.Mixer.Family is MixerFamily.Delta or MixerFamily.Gated;
+    {
+        LanguageModelConfig config = model.Config;
+        return model.Device is CudaDevice && model.Precision == DType.BFloat16 && config.Mixer.Family is MixerFamily.Delta or MixerFamily.Gated
+            && (config.HiddenSize | (config.Heads * config.ValueDim) | config.InnerSize) % DecodeProduct.DepthMultiple == 0;
+    }
 
     /// <inheritdoc/>
     public override void Queue(Tensor ids, Tensor logits)

@@ -22,6 +22,9 @@ internal static class DecodeMixer
     public static void Run(CudaDevice device, in DecodeMixerLayer layer, Tensor projected, Tensor y)
     {
         int keyDim = layer.KeyDim, valueDim = layer.ValueDim;
+        int width = layer.QueryFilter.Shape[1];
+        int channels = (2 * keyDim) + valueDim;
+        int sharedBytes = (channels + (((2 * Warps) + 1) * valueDim) + (channels * ((2 * width) - 1))) * sizeof(float);
         var arguments = new Arguments
         {
             Projected = projected.Address,
@@ -49,14 +52,13 @@ internal static class DecodeMixer
             KeyHeads = layer.KeyHeads,
             KeyDim = keyDim,
             ValueDim = valueDim,
-            Width = layer.QueryFilter.Shape[1],
+            Width = width,
             NormalizeKeys = layer.NormalizeKeys ? 1 : 0,
             BetaScale = layer.DoubleStepSize ? 2 : 1,
             Scale = 1 / MathF.Sqrt(keyDim),
             Epsilon = layer.Epsilon,
         };
         string kernel = valueDim % 4 != 0 || valueDim > 128 ? "decode_mixer_any" : keyDim switch { 64 => "decode_mixer_64", 128 => "decode_mixer_128", _ => "decode_mixer_any" };
-        int sharedBytes = ((2 * keyDim) + (((2 * Warps) + 2) * valueDim)) * sizeof(float);
         var geometry = new LaunchGeometry(projected.Shape[0] * layer.KeyHeads, 1, 1, Threads, 1, 1, sharedBytes) { BeginsEarly = true };
         CudaLaunch.Run(device, Source, kernel, geometry, arguments);
     }

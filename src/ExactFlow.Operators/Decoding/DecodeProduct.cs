@@ -14,6 +14,9 @@ internal static class DecodeProduct
     /// <summary>Most matrices that one launch multiplies by.</summary>
     public const int MaxParts = 6;
 
+    /// <summary>What the number of inputs must be a multiple of.</summary>
+    public const int DepthMultiple = 8;
+
     private const string Source = "decode_product.cu";
     private const int Threads = 256;
     private const int Warps = Threads / 32;
@@ -34,14 +37,15 @@ internal static class DecodeProduct
 
         arguments.Y = y.Address;
         arguments.YStride = y.Shape[1];
-        (int rowTiles, int tiles, string kernel) = arguments.Batch switch
+        (int rows, int tiles, string kernel) = arguments.Batch switch
         {
-            <= 8 when arguments.Tiles <= 8 * device.MultiprocessorCount => (1, 1, "decode_store_1x1"),
-            <= 16 => (1, 2, "decode_store_1x2"),
-            <= 32 => (2, 4, "decode_store_2x4"),
-            _ => (4, 4, "decode_store_4x4"),
+            <= 8 when arguments.Tiles <= 8 * device.MultiprocessorCount => (8, 1, "decode_store_8x1"),
+            <= 8 => (8, 2, "decode_store_8x2"),
+            <= 16 => (16, 2, "decode_store_16x2"),
+            <= 32 => (32, 4, "decode_store_32x4"),
+            _ => (64, 4, "decode_store_64x4"),
         };
-        Launch(device, kernel, arguments, (arguments.Tiles + tiles - 1) / tiles, rowTiles, tiles);
+        Launch(device, kernel, arguments, (arguments.Tiles + tiles - 1) / tiles, rows, tiles);
     }
 
     /// <summary>y = SiLU(gate) up with gate = norm(x) W_gate^T and up = norm(x) W_up^T.</summary>
@@ -59,13 +63,14 @@ internal static class DecodeProduct
         arguments.Tiles = tiles;
         arguments.Y = y.Address;
         arguments.YStride = y.Shape[1];
-        (int rowTiles, int pairs, string kernel) = arguments.Batch switch
+        (int rows, int pairs, string kernel) = arguments.Batch switch
         {
-            <= 16 => (1, 1, "decode_swiglu_1x2"),
-            <= 32 => (2, 2, "decode_swiglu_2x4"),
-            _ => (4, 2, "decode_swiglu_4x4"),
+            <= 8 => (8, 1, "decode_swiglu_8x2"),
+            <= 16 => (16, 1, "decode_swiglu_16x2"),
+            <= 32 => (32, 2, "decode_swiglu_32x4"),
+            _ => (64, 2, "decode_swiglu_64x4"),
         };
-        Launch(device, kernel, arguments, (tiles + pairs - 1) / pairs, rowTiles, 2 * pairs);
+        Launch(device, kernel, arguments, (tiles + pairs - 1) / pairs, rows, 2 * pairs);
     }
 
     /// <summary>Adds x W^T to the residual stream, and leaves there what the next norm needs.</summary>
@@ -83,18 +88,19 @@ internal static class DecodeProduct
         arguments.NextNorm = nextNorm.Address;
         arguments.NextX = stream.Scaled.Address;
         arguments.NextSquares = stream.Squares.Address;
-        (int rowTiles, string kernel) = arguments.Batch switch
+        (int rows, string kernel) = arguments.Batch switch
         {
-            <= 16 => (1, "decode_residual_1x1"),
-            <= 32 => (2, "decode_residual_2x1"),
-            _ => (4, "decode_residual_4x1"),
+            <= 8 => (8, "decode_residual_8x1"),
+            <= 16 => (16, "decode_residual_16x1"),
+            <= 32 => (32, "decode_residual_32x1"),
+            _ => (64, "decode_residual_64x1"),
         };
-        Launch(device, kernel, arguments, arguments.Tiles, rowTiles, 1);
+        Launch(device, kernel, arguments, arguments.Tiles, rows, 1);
     }
 
-    private static void Launch(CudaDevice device, string kernel, in Arguments arguments, int blocks, int rowTiles, int tiles)
+    /// <summary>Launches the instance for so many sequences and tiles of weight rows per block.</summary>
+    private static void Launch(CudaDevice device, string kernel, in Arguments arguments, int blocks, int rows, int tiles)
     {
-        int rows = 16 * rowTiles;
         int sharedBytes = Warps * rows * TileRows * tiles * sizeof(float);
         var geometry = new LaunchGeometry(blocks, (arguments.Batch + rows - 1) / rows, 1, Threads, 1, 1, sharedBytes) { BeginsEarly = true };
         CudaLaunch.Run(device, Source, kernel, geometry, arguments);
@@ -141,9 +147,9 @@ internal static class DecodeProduct
 
         public void Add(Tensor weight, int column)
         {
-            if (weight.DType != DType.BFloat16 || weight.Shape[1] != Depth)
+            if (weight.DType != DType.BFloat16 || weight.Shape[1] != Depth || Depth % DepthMultiple != 0)
             {
-                throw new ArgumentException($"A token's product takes weights in bfloat16 with {Depth} inputs, but was given {weight}.", nameof(weight));
+                throw new ArgumentException($"A token's product takes weights in bfloat16 with {Depth} inputs, a multiple of {DepthMultiple}, but was given {weight}.", nameof(weight));
             }
 
             Parts[PartCount++] = new Part { Weight = weight.Address, Rows = weight.Shape[0], FirstTile = Tiles, Column = column };

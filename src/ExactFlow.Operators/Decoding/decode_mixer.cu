@@ -29,17 +29,22 @@ constexpr int WARPS = 8;
 __device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
 __device__ __forceinline__ float softplus(float x) { return fmaxf(x, 0.f) + log1pf(expf(-fabsf(x))); }
 
-// One channel's causal convolution over its last inputs and this one, then SiLU; the state moves on by one.
-__device__ __forceinline__ float convolve(float x, float* state, const float* filter, int width)
+// Copies a stretch of floats to shared memory, by the block.
+__device__ __forceinline__ void stage(float* to, const float* from, int count)
 {
-    float sum = filter[width - 1] * x, next = x;
-    for (int i = width - 2; i >= 0; i--)
+    for (int i = threadIdx.x; i < count; i += WARPS * 32) to[i] = from[i];
+}
+
+// One channel's causal convolution over its last inputs and this one, then SiLU; the state moves on by one.
+__device__ __forceinline__ float convolve(float x, const float* last, const float* filter, float* state, int width)
+{
+    float sum = 0.f;
+    for (int i = 0; i < width - 1; i++)
     {
-        float old = state[i];
-        state[i] = next;
-        next = old;
-        sum += filter[i] * old;
+        sum += filter[i] * last[i];
+        state[i] = i + 2 < width ? last[i + 1] : x;
     }
+    sum += filter[width - 1] * x;
     return sum * sigmoid(sum);
 }
 
@@ -62,13 +67,11 @@ __device__ __forceinline__ HeadSums head_sums(const float* q, const float* k, in
 
 // What a token does to a head: n = key_factor k, q' = query_factor q (norms and the output's scale), decay g, erase e g, write w, and n . q'.
 struct Update { float key_factor, query_factor, decay, erase, write, dot; };
-__device__ __forceinline__ Update update_of(const MixerArgs& g, const float* projected, const HeadSums& s, int head)
+__device__ __forceinline__ Update update_of(const MixerArgs& g, const HeadSums& s, float beta, float log_decay)
 {
     Update u;
     float length = g.normalize_keys ? 1.f / sqrtf(s.kk + 1e-6f) : 1.f;
-    float beta = g.beta_column < 0 ? 1.f : g.beta_scale * sigmoid(projected[g.beta_column + head]);
-    float decay = g.decay_column < 0 ? 0.f : -expf(g.log_rate[head]) * softplus(projected[g.decay_column + head] + g.rate_bias[head]);
-    Scalars c = coefficients(g.rule, s.kk * length * length, beta, decay);
+    Scalars c = coefficients(g.rule, s.kk * length * length, beta, log_decay);
     u.key_factor = c.inv * length;
     u.query_factor = g.scale / sqrtf(s.qq + 1e-6f);
     u.decay = expf(c.logg);
@@ -78,45 +81,68 @@ __device__ __forceinline__ Update update_of(const MixerArgs& g, const float* pro
     return u;
 }
 
+// Where things lie in shared memory; the host counts the same.
+struct Room
+{
+    float *q, *k, *v, *sums, *output, *filters, *states;
+    __device__ __forceinline__ Room(float* p, int K, int V, int width)
+    {
+        q = p;
+        k = q + K;
+        v = k + K;
+        sums = v + V;                            // [2][warp][V]: S^T n and S^T q'
+        output = sums + 2 * WARPS * V;
+        filters = output + V;                    // of q, k and v
+        states = filters + (2 * K + V) * width;
+    }
+};
+
 // ROWS rows of S per warp in registers, four columns per lane, for key_dim = 8 ROWS and value_dim a multiple of 4 up to 128; ROWS = 0 for any sizes.
 template <int ROWS> __device__ __forceinline__ void decode_mixer(const MixerArgs& g)
 {
+    constexpr int COLUMNS = ROWS > 0 ? 4 : 1;
     DYNAMIC_SHARED(shared);
     let_next_begin();
     int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-    int K = g.key_dim, V = g.value_dim, group = g.heads / g.key_heads, key_head = blockIdx.x % g.key_heads;
-    i64 b = blockIdx.x / g.key_heads;
-    float *q = (float*)shared, *k = q + K, *v = k + K, *sums = v + V;                       // sums [2][warp][V]: S^T n and S^T q'
-    float* S = g.memory + (b * g.heads + (i64)key_head * group) * K * V;
-    bool mine = ROWS > 0 && lane * 4 < V;
+    int K = g.key_dim, V = g.value_dim, group = g.heads / g.key_heads, key_head = blockIdx.x % g.key_heads, width = g.width, past = width - 1;
+    i64 b = blockIdx.x / g.key_heads, keys = (b * g.key_heads + key_head) * K, values = (b * g.heads + (i64)key_head * group) * V;
+    Room room((float*)shared, K, V, width);
+    float *S = g.memory + values * K, *q = room.q, *k = room.k, *v = room.v;
 
+    // What the token before left, and constants: nothing that the kernel ahead may still be writing.
+    bool mine = ROWS > 0 && lane * 4 < V;
     float4 held[ROWS > 0 ? ROWS : 1];
 #pragma unroll
     for (int i = 0; i < ROWS; i++) held[i] = mine ? *reinterpret_cast<const float4*>(S + (i64)(warp + i * WARPS) * V + lane * 4) : make_float4(0.f, 0.f, 0.f, 0.f);
-    wait_for_previous();
+    stage(room.filters, g.query_filter + (i64)key_head * K * width, K * width);
+    stage(room.filters + K * width, g.key_filter + (i64)key_head * K * width, K * width);
+    stage(room.states, g.query_state + keys * past, K * past);
+    stage(room.states + K * past, g.key_state + keys * past, K * past);
 
-    const float* projected = g.projected + b * g.projected_stride;
-    int keys = g.key_heads * K, values = g.heads * V, past = g.width - 1;
-    for (int i = tid; i < 2 * K; i += WARPS * 32)
-    {
-        bool is_key = i >= K;
-        int channel = key_head * K + (is_key ? i - K : i);
-        q[i] = convolve(projected[(is_key ? g.key_column : g.query_column) + channel], (is_key ? g.key_state : g.query_state) + (b * keys + channel) * past,
-            (is_key ? g.key_filter : g.query_filter) + (i64)channel * g.width, g.width);
-    }
-
-    for (int member = 0; member < group; member++, S += (i64)K * V)
+    for (int member = 0; member < group; member++, S += (i64)K * V, values += V)
     {
         int head = key_head * group + member;
-        for (int i = tid; i < V; i += WARPS * 32)
+        stage(room.filters + 2 * K * width, g.value_filter + (i64)head * V * width, V * width);
+        stage(room.states + 2 * K * past, g.value_state + values * past, V * past);
+        float rate = g.decay_column < 0 ? 0.f : -expf(g.log_rate[head]), bias = g.decay_column < 0 ? 0.f : g.rate_bias[head];
+        __syncthreads();
+        if (member == 0) wait_for_previous();
+
+        const float* projected = g.projected + b * g.projected_stride;
+        float beta = g.beta_column < 0 ? 0.f : projected[g.beta_column + head], decay = g.decay_column < 0 ? 0.f : projected[g.decay_column + head];
+        float gate = g.gate_column >= 0 && tid < V ? projected[g.gate_column + head * V + tid] : 0.f;
+        for (int i = tid + (member > 0 ? 2 * K : 0); i < 2 * K + V; i += WARPS * 32)
         {
-            int channel = head * V + i;
-            v[i] = convolve(projected[g.value_column + channel], g.value_state + (b * values + channel) * past, g.value_filter + (i64)channel * g.width, g.width);
+            int column = i < K ? g.query_column + key_head * K + i : i < 2 * K ? g.key_column + key_head * K + i - K : g.value_column + head * V + i - 2 * K;
+            float* state = i < K ? g.query_state + (keys + i) * past : i < 2 * K ? g.key_state + (keys + i - K) * past : g.value_state + (values + i - 2 * K) * past;
+            q[i] = convolve(projected[column], room.states + i * past, room.filters + i * width, state, width);
         }
+        beta = g.beta_column < 0 ? 1.f : g.beta_scale * sigmoid(beta);
+        decay = rate * softplus(decay + bias);
         __syncthreads();
 
-        Update u = update_of(g, projected, head_sums(q, k, K, lane), head);
-        float *recalled = sums + warp * V, *asked = recalled + WARPS * V;
+        Update u = update_of(g, head_sums(q, k, K, lane), beta, decay);
+        float *recalled = room.sums + warp * V, *asked = recalled + WARPS * V;
         if constexpr (ROWS > 0)
         {
             float4 p = make_float4(0.f, 0.f, 0.f, 0.f), o = p;
@@ -152,27 +178,25 @@ template <int ROWS> __device__ __forceinline__ void decode_mixer(const MixerArgs
         }
         __syncthreads();
 
-        // Every warp adds up all columns, because it needs all of u for its rows of S; the first one also makes the output.
+        // Every warp adds up all columns, because it needs all of u for its rows of S; the first one also keeps the output.
         float squares = 0.f;
-        for (int c0 = 0; c0 < V; c0 += ROWS > 0 ? 128 : 32)
+        for (int c = lane * COLUMNS; c < V; c += 32 * COLUMNS)
         {
-            int width = ROWS > 0 ? 4 : 1, c = c0 + lane * width;
-            if (c >= V) continue;
-            float change[ROWS > 0 ? 4 : 1];
+            float change[COLUMNS];
 #pragma unroll
-            for (int j = 0; j < (ROWS > 0 ? 4 : 1); j++)
+            for (int j = 0; j < COLUMNS; j++)
             {
                 float p = 0.f, o = 0.f;
 #pragma unroll
                 for (int w = 0; w < WARPS; w++)
                 {
-                    p += sums[w * V + c + j];
-                    o += sums[(WARPS + w) * V + c + j];
+                    p += room.sums[w * V + c + j];
+                    o += room.sums[(WARPS + w) * V + c + j];
                 }
                 change[j] = u.write * v[c + j] - u.erase * p;
                 o = u.decay * o + u.dot * change[j];
                 squares += o * o;
-                if (warp == 0) q[2 * K + V + 2 * WARPS * V + c + j] = o;
+                if (warp == 0) room.output[c + j] = o;
             }
             if constexpr (ROWS > 0)
             {
@@ -191,26 +215,21 @@ template <int ROWS> __device__ __forceinline__ void decode_mixer(const MixerArgs
                     S[(i64)row * V + c] = u.decay * S[(i64)row * V + c] + k[row] * u.key_factor * change[0];
             }
         }
-        if (warp == 0)
-        {
-            const float* output = q + 2 * K + V + 2 * WARPS * V;
-            float factor = 1.f / sqrtf(warp_sum(squares) / V + g.epsilon);
-            __syncwarp();
-            for (int c = lane; c < V; c += 32)
-            {
-                float y = output[c] * factor * g.norm[c];
-                if (g.gate_column >= 0)
-                {
-                    float gate = projected[g.gate_column + head * V + c];
-                    y *= gate * sigmoid(gate);
-                }
-                store(g.y, b * g.y_stride + head * V + c, y);
-            }
-        }
+        float factor = 1.f / sqrtf(warp_sum(squares) / V + g.epsilon);
         __syncthreads();
+        for (int c = tid; c < V; c += WARPS * 32)
+        {
+            float y = room.output[c] * factor * g.norm[c];
+            if (g.gate_column >= 0)
+            {
+                float own = c == tid ? gate : projected[g.gate_column + head * V + c];
+                y *= own * sigmoid(own);
+            }
+            store(g.y, b * g.y_stride + head * V + c, y);
+        }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_mixer_64(const MixerArgs g) { decode_mixer<8>(g); }
-extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_mixer_128(const MixerArgs g) { decode_mixer<16>(g); }
-extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_mixer_any(const MixerArgs g) { decode_mixer<0>(g); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) decode_mixer_64(const MixerArgs g) { decode_mixer<8>(g); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) decode_mixer_128(const MixerArgs g) { decode_mixer<16>(g); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) decode_mixer_any(const MixerArgs g) { decode_mixer<0>(g); }

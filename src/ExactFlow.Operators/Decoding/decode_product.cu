@@ -16,11 +16,11 @@ struct ProductPart { const bf16* weight; int rows, first_tile, column, unused; }
 struct ProductArgs
 {
     ProductPart parts[6];                 // weight matrices [rows, depth]; tiles of 8 rows, numbered through
-    const bf16* x; i64 x_stride;          // [batch, x_stride], zeros beyond depth
+    const bf16* x; i64 x_stride;          // [batch, x_stride], whole units, zeros beyond depth
     const float* squares;                 // [batch, square_count], pieces of the sums of squares, or null for no norm
     void* y; i64 y_stride;                // [batch, y_stride]
     float* residual; const float* next_norm; bf16* next_x; float* next_squares;
-    int batch, depth, part_count, tiles, square_count, norm_width;
+    int batch, depth, part_count, tiles, square_count, norm_width;      // depth is a multiple of 8
     float epsilon;
 };
 
@@ -29,15 +29,7 @@ enum After { STORE, SWIGLU, RESIDUAL };
 
 constexpr int WARPS = 8;
 
-// Eight values from k on; zeros beyond the depth.
-__device__ __forceinline__ uint4 piece(const bf16* row, int k, int depth)
-{
-    if ((depth & 7) == 0) return k < depth ? *reinterpret_cast<const uint4*>(row + k) : make_uint4(0, 0, 0, 0);
-    u32 v[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) v[i] = k + i < depth ? (u32)row[k + i].bits : 0u;
-    return make_uint4(v[0] | v[1] << 16, v[2] | v[3] << 16, v[4] | v[5] << 16, v[6] | v[7] << 16);
-}
+__device__ __forceinline__ uint4 piece(const bf16* p, bool inside) { return inside ? *reinterpret_cast<const uint4*>(p) : make_uint4(0, 0, 0, 0); }
 
 __device__ __forceinline__ int part_of(const ProductArgs& g, int tile)
 {
@@ -46,7 +38,7 @@ __device__ __forceinline__ int part_of(const ProductArgs& g, int tile)
     return part;
 }
 
-// x[b] / sqrt(mean(x^2) + epsilon): the factor of sequence b, by a warp.
+// 1 / sqrt(mean(x^2) + epsilon): the factor of sequence b, by a warp.
 __device__ __forceinline__ float norm_factor(const ProductArgs& g, int b, int lane)
 {
     if (g.squares == nullptr) return 1.f;
@@ -55,16 +47,43 @@ __device__ __forceinline__ float norm_factor(const ProductArgs& g, int b, int la
     return 1.f / sqrtf(warp_sum(sum) / g.norm_width + g.epsilon);
 }
 
-// MT tiles of 16 sequences times NT tiles of 8 weight rows.
-template <int MT, int NT, int AFTER> __device__ __forceinline__ void decode_product(const ProductArgs& g)
+// The operands of a lane in one unit of k: of sequences group and group + 8 of every tile of 16. Eight sequences are half a tile.
+template <int ROWS> struct Sequences
 {
-    constexpr int M = MT * 16, N = NT * 8, UNITS = NT <= 2 ? 4 : 2;
+    static constexpr int TILES = (ROWS + 15) / 16, HALVES = ROWS == 8 ? 1 : 2;
+    uint4 x[TILES][HALVES];
+
+    __device__ __forceinline__ void load(const ProductArgs& g, int first, int k, bool inside)
+    {
+#pragma unroll
+        for (int m = 0; m < TILES; m++)
+#pragma unroll
+            for (int h = 0; h < HALVES; h++)
+            {
+                int row = first + m * 16 + h * 8;
+                x[m][h] = piece(g.x + row * g.x_stride + k, inside && row < g.batch);
+            }
+    }
+    __device__ __forceinline__ void multiply(float (&d)[4], int m, uint4 w) const
+    {
+        uint4 low = x[m][0], high = HALVES == 2 ? x[m][HALVES - 1] : make_uint4(0, 0, 0, 0);
+        u32 one[4] = {low.x, high.x, low.y, high.y}, two[4] = {low.z, high.z, low.w, high.w};
+        mma(d, one, w.x, w.y);
+        mma(d, two, w.z, w.w);
+    }
+};
+
+// ROWS sequences times NT tiles of 8 weight rows. A warp keeps UNITS units of its share of k under way, and x for AHEAD of them: whatever has been
+// multiplied is asked for anew, further on, at once.
+template <int ROWS, int NT, int AFTER> __device__ __forceinline__ void decode_product(const ProductArgs& g)
+{
+    constexpr int N = NT * 8, UNITS = NT <= 2 ? 4 : 2, AHEAD = ROWS == 8 ? UNITS : 1, TILES = Sequences<ROWS>::TILES, HALVES = Sequences<ROWS>::HALVES;
     DYNAMIC_SHARED(shared);
-    __shared__ float factors[M];
+    __shared__ float factors[ROWS];
     float* sums = (float*)shared;
     let_next_begin();
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane >> 2, k8 = (lane & 3) * 8;
-    int first_tile = blockIdx.x * (AFTER == SWIGLU ? NT / 2 : NT), first_row = blockIdx.y * M;
+    int first_tile = blockIdx.x * (AFTER == SWIGLU ? NT / 2 : NT), first_row = blockIdx.y * ROWS, rows = min(ROWS, g.batch - first_row);
 
     const bf16* w[NT];
 #pragma unroll
@@ -77,68 +96,59 @@ template <int MT, int NT, int AFTER> __device__ __forceinline__ void decode_prod
         w[j] = part.weight + (i64)(row < part.rows ? row : part.rows - 1) * g.depth + k8;
     }
 
+    // Beyond its share a warp multiplies zeros.
     int units = (g.depth + 31) / 32, share = (units + WARPS - 1) / WARPS, begin = warp * share, end = min(units, begin + share);
-    uint4 fetched[UNITS][NT];
+    uint4 weights[UNITS][NT];
+    Sequences<ROWS> x[AHEAD];
 #pragma unroll
     for (int u = 0; u < UNITS; u++)
 #pragma unroll
-        for (int j = 0; j < NT; j++)
-            if (begin + u < end) fetched[u][j] = piece(w[j], (begin + u) * 32, g.depth - k8);
+        for (int j = 0; j < NT; j++) weights[u][j] = piece(w[j] + (begin + u) * 32, begin + u < end && (begin + u) * 32 + k8 < g.depth);
     wait_for_previous();
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++) x[u].load(g, first_row + group, (begin + u) * 32 + k8, begin + u < end);
 
-    float d[MT][NT][4];
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int j = 0; j < NT; j++) d[m][j][0] = d[m][j][1] = d[m][j][2] = d[m][j][3] = 0.f;
-    for (int unit = begin; unit < end; unit += UNITS)
-    {
-        uint4 b[UNITS][NT];
-#pragma unroll
-        for (int u = 0; u < UNITS; u++)
-#pragma unroll
-            for (int j = 0; j < NT; j++)
-            {
-                b[u][j] = fetched[u][j];
-                if (unit + UNITS + u < end) fetched[u][j] = piece(w[j], (unit + UNITS + u) * 32, g.depth - k8);
-            }
-#pragma unroll
-        for (int u = 0; u < UNITS; u++)
-        {
-            if (unit + u >= end) break;
-#pragma unroll
-            for (int m = 0; m < MT; m++)
-            {
-                int low = first_row + m * 16 + group, high = low + 8;
-                const bf16* x = g.x + (unit + u) * 32 + k8;
-                uint4 a = low < g.batch ? *reinterpret_cast<const uint4*>(x + low * g.x_stride) : make_uint4(0, 0, 0, 0);
-                uint4 c = high < g.batch ? *reinterpret_cast<const uint4*>(x + high * g.x_stride) : make_uint4(0, 0, 0, 0);
-                u32 one[4] = {a.x, c.x, a.y, c.y}, two[4] = {a.z, c.z, a.w, c.w};
-#pragma unroll
-                for (int j = 0; j < NT; j++)
-                {
-                    mma(d[m][j], one, b[u][j].x, b[u][j].y);
-                    mma(d[m][j], two, b[u][j].z, b[u][j].w);
-                }
-            }
-        }
-    }
-
-    // Sums [warp][sequence][weight row].
-    int rows = min(M, g.batch - first_row);
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int j = 0; j < NT; j++)
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-                if (m * 16 + half * 8 < rows)
-                    *reinterpret_cast<float2*>(sums + (warp * M + m * 16 + half * 8 + group) * N + j * 8 + (lane & 3) * 2) = make_float2(d[m][j][half * 2], d[m][j][half * 2 + 1]);
+    // The first element this thread will add to, on its way while the sums are made.
+    int column = first_tile * 8 + (threadIdx.x & 7), element = threadIdx.x >> 3;
+    bool adds = AFTER == RESIDUAL && element < rows && column < g.parts[0].rows;
+    float old = adds ? g.residual[(i64)(first_row + element) * g.parts[0].rows + column] : 0.f, next_norm = adds ? g.next_norm[column] : 0.f;
     for (int r = warp; r < rows; r += WARPS)
     {
         float factor = norm_factor(g, first_row + r, lane);
         if (lane == 0) factors[r] = factor;
     }
+
+    float d[TILES][NT][4];
+#pragma unroll
+    for (int m = 0; m < TILES; m++)
+#pragma unroll
+        for (int j = 0; j < NT; j++) d[m][j][0] = d[m][j][1] = d[m][j][2] = d[m][j][3] = 0.f;
+    for (int unit = begin; unit < end; unit += UNITS)
+#pragma unroll
+        for (int u = 0; u < UNITS; u++)
+        {
+            int next = unit + u + UNITS, next_x = unit + u + AHEAD;
+            Sequences<ROWS> now = x[u % AHEAD];
+            x[u % AHEAD].load(g, first_row + group, next_x * 32 + k8, next_x < end);
+#pragma unroll
+            for (int j = 0; j < NT; j++)
+            {
+                uint4 b = weights[u][j];
+                weights[u][j] = piece(w[j] + next * 32, next < end && next * 32 + k8 < g.depth);
+#pragma unroll
+                for (int m = 0; m < TILES; m++) now.multiply(d[m][j], m, b);
+            }
+        }
+
+    // Sums [warp][sequence][weight row].
+#pragma unroll
+    for (int m = 0; m < TILES; m++)
+#pragma unroll
+        for (int j = 0; j < NT; j++)
+#pragma unroll
+            for (int h = 0; h < HALVES; h++)
+                if (m * 16 + h * 8 < rows)
+                    *reinterpret_cast<float2*>(sums + (warp * ROWS + m * 16 + h * 8 + group) * N + j * 8 + (lane & 3) * 2) = make_float2(d[m][j][h * 2], d[m][j][h * 2 + 1]);
     __syncthreads();
 
     constexpr int COLUMNS = AFTER == SWIGLU ? N / 2 : N;
@@ -153,8 +163,8 @@ template <int MT, int NT, int AFTER> __device__ __forceinline__ void decode_prod
 #pragma unroll
         for (int v = 0; v < WARPS; v++)
         {
-            sum += sums[v * M * N + at];
-            if (AFTER == SWIGLU) up += sums[v * M * N + at + 8];
+            sum += sums[v * ROWS * N + at];
+            if (AFTER == SWIGLU) up += sums[v * ROWS * N + at + 8];
         }
         inside = inside && tile < g.tiles;
         const ProductPart& part = g.parts[AFTER == STORE ? part_of(g, tile) : 0];
@@ -175,9 +185,10 @@ template <int MT, int NT, int AFTER> __device__ __forceinline__ void decode_prod
             float x = 0.f;
             if (inside)
             {
-                x = g.residual[b * part.rows + n] + sum;
+                bool is_first = i == threadIdx.x;
+                x = (is_first ? old : g.residual[b * part.rows + n]) + sum;
                 g.residual[b * part.rows + n] = x;
-                store(g.next_x, b * g.y_stride + n, x * g.next_norm[n]);
+                store(g.next_x, b * g.y_stride + n, x * (is_first ? next_norm : g.next_norm[n]));
             }
             float square = x * x;
             square += __shfl_xor_sync(0xFFFFFFFFu, square, 1);
@@ -188,17 +199,19 @@ template <int MT, int NT, int AFTER> __device__ __forceinline__ void decode_prod
     }
 }
 
-// Three blocks per multiprocessor while sequences are few, so that enough reads are under way.
-#define PRODUCT(name, MT, NT, AFTER) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, MT == 1 ? 3 : 1) decode_##name##_##MT##x##NT(const ProductArgs g) { decode_product<MT, NT, AFTER>(g); }
-#define PRODUCTS(MT, NT) \
-    PRODUCT(store, MT, NT, STORE) \
-    PRODUCT(swiglu, MT, NT, SWIGLU)
+// Blocks per multiprocessor: enough that the reads under way fill the memory's latency.
+#define PRODUCT(name, ROWS, NT, AFTER) \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, ROWS <= 16 ? 3 : ROWS == 32 ? 2 : 1) decode_##name##_##ROWS##x##NT(const ProductArgs g) { decode_product<ROWS, NT, AFTER>(g); }
+#define PRODUCTS(ROWS, NT) \
+    PRODUCT(store, ROWS, NT, STORE) \
+    PRODUCT(swiglu, ROWS, NT, SWIGLU)
 
-PRODUCTS(1, 2)
-PRODUCTS(2, 4)
-PRODUCTS(4, 4)
-PRODUCT(store, 1, 1, STORE)
-PRODUCT(residual, 1, 1, RESIDUAL)
-PRODUCT(residual, 2, 1, RESIDUAL)
-PRODUCT(residual, 4, 1, RESIDUAL)
+PRODUCTS(8, 2)
+PRODUCTS(16, 2)
+PRODUCTS(32, 4)
+PRODUCTS(64, 4)
+PRODUCT(store, 8, 1, STORE)
+PRODUCT(residual, 8, 1, RESIDUAL)
+PRODUCT(residual, 16, 1, RESIDUAL)
+PRODUCT(residual, 32, 1, RESIDUAL)
+PRODUCT(residual, 64, 1, RESIDUAL)

@@ -197,6 +197,7 @@ __device__ __forceinline__ int find_highest(Shared& s, const SampleArgs& g, cons
 {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, place = g.vocabulary, wrong = 0;
     double best = -__longlong_as_double(0x7FF0000000000000ll);
+#pragma unroll 8
     for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
     {
         wrong |= !(logits.values[i] < __uint_as_float(0x7F800000u));
@@ -309,7 +310,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const Sample
 {
     __shared__ Shared s;
     let_next_begin();
-    wait_for_previous();
     int sequence = blockIdx.x;
     i64 row = (i64)sequence * g.vocabulary;
     Logits logits = {g.logits + row, g.seen == nullptr ? nullptr : g.seen + sequence * g.seen_stride, g.penalty};
@@ -328,6 +328,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const Sample
 extern "C" __global__ void __launch_bounds__(THREADS) decode_embed(const SampleArgs g)
 {
     let_next_begin();
-    wait_for_previous();
     embed(g, blockIdx.x, g.ids[blockIdx.x]);
 }
