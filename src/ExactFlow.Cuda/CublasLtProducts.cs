@@ -57,6 +57,13 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
             return;
         }
 
+        if (AlignedParts.TrySplit(product, out MatrixProduct aligned, out MatrixProduct rest))
+        {
+            Multiply(aligned, stream);
+            Multiply(rest, stream);
+            return;
+        }
+
         var key = CublasLtKey.Of(product);
         if (!plans.TryGetValue(key, out CublasLtPlan? plan))
         {

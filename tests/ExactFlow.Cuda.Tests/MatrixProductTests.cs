@@ -61,6 +61,32 @@ public sealed class MatrixProductTests
 
     [Theory]
     [MemberData(nameof(Devices))]
+    public void A_product_cut_into_aligned_parts_is_the_product(string deviceName)
+    {
+        using CudaDevice device = CudaTestDevices.Open(deviceName);
+        foreach (Kind kind in KindsToCut())
+        {
+            int parts = 0;
+            Assert.Null(Problem(device, kind, Multiply));
+            Assert.True(parts > 1, $"{kind} was not cut.");
+
+            void Multiply(MatrixProduct product)
+            {
+                if (AlignedParts.TrySplit(product, out MatrixProduct aligned, out MatrixProduct rest))
+                {
+                    Multiply(aligned);
+                    Multiply(rest);
+                    return;
+                }
+
+                parts++;
+                device.Multiply(product);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
     public void A_captured_product_is_the_product(string deviceName)
     {
         using CudaDevice device = CudaTestDevices.Open(deviceName);
@@ -123,6 +149,24 @@ public sealed class MatrixProductTests
         }
 
         return kinds;
+    }
+
+    /// <summary>Products with an extent that is long and odd, of matrices whose rows begin on 16 bytes: every operand's rows are 5 longer than needed.</summary>
+    private static IEnumerable<Kind> KindsToCut()
+    {
+        foreach (DType result in (DType[])[DType.BFloat16, DType.Float32])
+        {
+            foreach (bool accumulate in (bool[])[false, true])
+            {
+                Kind kind = new(3, 1027, 11) { Operands = DType.BFloat16, Result = result, Accumulate = accumulate, Padding = 5 };
+                yield return kind;
+                yield return kind with { TransposeB = true, Bias = Bias.OfResult, Depth = 11, Columns = 1027 };
+                yield return kind with { Rows = 1027, Columns = 11, Depth = 3, TransposeA = true };
+                yield return kind with { Rows = 3, Columns = 11, Depth = 1027 };
+                yield return kind with { Rows = 11, Columns = 3, Depth = 1027, TransposeA = true, TransposeB = true };
+                yield return kind with { Rows = 1027, Columns = 1035, Depth = 3, TransposeA = true };
+            }
+        }
     }
 
     /// <summary>What is wrong with a product, or null.</summary>
