@@ -11,7 +11,7 @@ internal sealed unsafe class EmulatedMemory
     private static readonly byte[] IntactGuard = [.. Enumerable.Repeat(GuardByte, GuardBytes)];
 
     /// <summary>Bytes that the kernels' checks keep for two bytes of memory: sizeof(emulation::Shadow).</summary>
-    public const int ShadowBytes = 28;
+    public const int ShadowBytes = 20;
 
     private readonly SortedList<nint, nuint> blocks = [];
     private NativeBlock[] described = [];

@@ -52,7 +52,14 @@ inline uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return {x, y, z}; 
 // What belongs to the runtime: its own accesses are not checked.
 #define EMULATION_RUNTIME __attribute__((no_sanitize("thread", "alignment", "bounds")))
 
-EMULATION_DATA uint3 threadIdx, blockIdx, blockDim, gridDim;
+// To a thread they never change, so kernels see them as constants, which need no checks; the runtime sets the same memory whenever it takes another thread.
+#define EMULATION_COORDINATES(name, variable) \
+    extern const uint3 name __asm__("emulation_" #variable) __attribute__((visibility("hidden"))); \
+    uint3 variable __asm__("emulation_" #variable) __attribute__((section(".data"), visibility("hidden")));
+EMULATION_COORDINATES(threadIdx, thread_index)
+EMULATION_COORDINATES(blockIdx, block_index)
+EMULATION_COORDINATES(blockDim, block_extent)
+EMULATION_COORDINATES(gridDim, grid_extent)
 constexpr int warpSize = 32;
 
 extern "C" int snprintf(char*, unsigned long, const char*, ...);
@@ -105,7 +112,7 @@ namespace emulation
     {
         unsigned ready, unborn;
         int arrived, set, kind;
-        unsigned short syncs;
+        unsigned syncs;
         const char* place;
         unsigned long long values[2][32];
         void* pointers[4][32];
@@ -152,12 +159,12 @@ namespace emulation
     EMULATION_DATA bool acquired;
     EMULATION_DATA const Block* last_block;
     void complete_copies(int group);
-    inline void begin_interval() { epoch++; }
+    EMULATION_RUNTIME inline void begin_interval() { epoch++; }
 
-    inline bool same(const char* a, const char* b) { return a == b || strcmp(a, b) == 0; }
+    EMULATION_RUNTIME inline bool same(const char* a, const char* b) { return a == b || strcmp(a, b) == 0; }
 
-    inline int lane() { return current & 31; }
-    inline Warp& warp() { return warps[current >> 5]; }
+    EMULATION_RUNTIME __attribute__((always_inline)) inline int lane() { return current & 31; }
+    EMULATION_RUNTIME __attribute__((always_inline)) inline Warp& warp() { return warps[current >> 5]; }
 
     inline const char* name(int kind)
     {
@@ -178,7 +185,7 @@ namespace emulation
         if (!failed)
         {
             failed = true;
-            int written = snprintf(launch->problem, launch->problem_bytes, "block (%u, %u, %u), thread (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
+            int written = snprintf(launch->problem, launch->problem_bytes, "block (%u, %u, %u), thread (%u, %u, %u): ", block_index.x, block_index.y, block_index.z, thread_index.x, thread_index.y, thread_index.z);
             snprintf(launch->problem + written, launch->problem_bytes - written, format, values...);
         }
 
@@ -190,8 +197,8 @@ namespace emulation
     EMULATION_RUNTIME inline void enter(int thread)
     {
         current = thread;
-        unsigned plane = blockDim.x * blockDim.y, t = thread;
-        threadIdx = {t % blockDim.x, t % plane / blockDim.x, t / plane};
+        unsigned plane = block_extent.x * block_extent.y, t = thread;
+        thread_index = {t % block_extent.x, t % plane / block_extent.x, t / plane};
     }
 
     // Goes on with another lane of this warp that can run, or else with the scheduler.
@@ -329,11 +336,11 @@ namespace emulation
             Warp& w = warps[waiting >> 5];
             for (int i = 0; i < 32; i++) lanes_done += fibers[(waiting & ~31) + i].state == DONE;
             snprintf(text, size, "block (%u, %u, %u): deadlock: %d lanes of warp %d wait at %s, %s, which the other lanes never reach (%d have left the kernel, the rest wait at a barrier)",
-                blockIdx.x, blockIdx.y, blockIdx.z, w.arrived, waiting >> 5, name(w.kind), w.place, lanes_done);
+                block_index.x, block_index.y, block_index.z, w.arrived, waiting >> 5, name(w.kind), w.place, lanes_done);
         }
         else
             snprintf(text, size, "block (%u, %u, %u): deadlock: %d of %d threads wait at the barrier in %s, the others have left the kernel",
-                blockIdx.x, blockIdx.y, blockIdx.z, at_barrier, threads, barrier);
+                block_index.x, block_index.y, block_index.z, at_barrier, threads, barrier);
     }
 
     // Whether everyone stands at the same barrier. Hardware counts arrivals only, but the language demands one barrier for all.
@@ -344,7 +351,7 @@ namespace emulation
             {
                 failed = true;
                 snprintf(launch->problem, launch->problem_bytes, "block (%u, %u, %u): thread %d waits at the barrier in %s while thread 0 waits at the one in %s",
-                    blockIdx.x, blockIdx.y, blockIdx.z, t, fibers[t].place, fibers[0].place);
+                    block_index.x, block_index.y, block_index.z, t, fibers[t].place, fibers[0].place);
                 return false;
             }
         return true;
@@ -437,7 +444,7 @@ namespace emulation
             {
                 failed = true;
                 snprintf(launch->problem, launch->problem_bytes, "block (%u, %u, %u): the kernel wrote %d bytes past the end of its %d bytes of dynamic shared memory",
-                    blockIdx.x, blockIdx.y, blockIdx.z, i + 1, launch->shared_bytes);
+                    block_index.x, block_index.y, block_index.z, i + 1, launch->shared_bytes);
             }
     }
 
@@ -467,14 +474,14 @@ extern "C" EMULATION_RUNTIME __attribute__((visibility("default"))) int emulatio
     epoch = *launch->epoch + 1;
     launch_epoch = epoch;
     last_block = nullptr;
-    blockDim = {(unsigned)launch->block[0], (unsigned)launch->block[1], (unsigned)launch->block[2]};
-    gridDim = {(unsigned)launch->grid[0], (unsigned)launch->grid[1], (unsigned)launch->grid[2]};
+    block_extent = {(unsigned)launch->block[0], (unsigned)launch->block[1], (unsigned)launch->block[2]};
+    grid_extent = {(unsigned)launch->grid[0], (unsigned)launch->grid[1], (unsigned)launch->grid[2]};
     if (_end - __bss_start > 1 << 20) { failed = true; snprintf(launch->problem, launch->problem_bytes, "the kernels of the module have more than 1 MiB of static shared memory"); }
     threads = launch->block[0] * launch->block[1] * launch->block[2];
-    long long plane = (long long)gridDim.x * gridDim.y;
+    long long plane = (long long)grid_extent.x * grid_extent.y;
     for (long long b = launch->first_block; b < launch->last_block && !failed; b++)
     {
-        blockIdx = {(unsigned)(b % gridDim.x), (unsigned)(b % plane / gridDim.x), (unsigned)(b / plane)};
+        block_index = {(unsigned)(b % grid_extent.x), (unsigned)(b % plane / grid_extent.x), (unsigned)(b / plane)};
         run_block();
     }
     *launch->epoch = epoch;

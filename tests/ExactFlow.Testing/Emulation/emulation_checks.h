@@ -7,16 +7,17 @@
 
 namespace emulation
 {
-    enum : unsigned char { SEVERAL_LANES = 1, SEVERAL_WARPS = 2, SEVERAL_BLOCKS = 4, UNDER_WAY = 8 };
+    enum : unsigned { SEVERAL_LANES = 1u << 28, SEVERAL_WARPS = 2u << 28, SEVERAL_BLOCKS = 4u << 28, UNDER_WAY = 8u << 28, SITE = (1u << 28) - 1 };
     constexpr int GRAIN = 2, MAX_COPIES = 256;
 
-    // The last write to two bytes of memory and the reads since: when (the interval between barriers, the __syncwarp within), who, and where in the code.
-    struct Shadow
-    {
-        unsigned write_epoch, read_epoch, write_site, read_site;
-        unsigned short writer, reader, write_sync, read_sync;
-        unsigned char flags;
-    };
+    // The last write to two bytes of memory and the last read: in which interval between barriers, by whom (the thread, and its warp's count of
+    // __syncwarp above), where in the code the write stands, and above that the flags.
+    struct Shadow { unsigned write_epoch, read_epoch, writer, reader, write_site; };
+
+    EMULATION_RUNTIME inline int thread_of(unsigned who) { return who & (THREADS - 1); }
+    EMULATION_RUNTIME inline bool same_warp(unsigned a, unsigned b) { return ((a ^ b) & (THREADS - 32)) == 0; }
+    EMULATION_RUNTIME inline bool same_sync(unsigned a, unsigned b) { return a / THREADS == b / THREADS; }
+    EMULATION_RUNTIME inline unsigned self() { return (unsigned)current | warp().syncs * (unsigned)THREADS; }
 
     EMULATION_RUNTIME inline unsigned site_of(void* site) { return (unsigned)((unsigned long long)site - (unsigned long long)__ehdr_start - 1); }
 
@@ -44,66 +45,71 @@ namespace emulation
         fail("@%x: %s %u bytes at 0x%llx, which is no memory of the device", site_of(site), verb, bytes, address);
     }
 
-    [[noreturn]] EMULATION_RUNTIME __attribute__((noinline, cold)) inline void race(unsigned long long address, bool global, bool write, int other, bool other_write, unsigned other_epoch, unsigned other_site, void* site)
+    [[noreturn]] EMULATION_RUNTIME __attribute__((noinline, cold)) inline void race(const Shadow& s, unsigned long long address, bool global, bool write, bool other_write, void* site)
     {
-        const char* where = global ? "device memory" : "shared memory";
         unsigned long long base = global ? last_block->start : address - (unsigned long long)dynamic_shared < (unsigned long long)launch->shared_capacity ? (unsigned long long)dynamic_shared : (unsigned long long)__bss_start;
-        char who[64];
-        if (other_epoch < block_epoch) snprintf(who, sizeof(who), "a thread of another block");
-        else snprintf(who, sizeof(who), "thread %d", other);
-        fail("race: @%x %s byte %lld of %s that %s %s in @%x, and nothing orders the two", site_of(site), write ? "writes" : "reads", (long long)(address - base), where, who,
-            other_write ? "writes" : "reads", other_site);
+        char who[64], where[32] = "";
+        if ((other_write ? s.write_epoch : s.read_epoch) < block_epoch) snprintf(who, sizeof(who), "a thread of another block");
+        else snprintf(who, sizeof(who), "thread %d", thread_of(other_write ? s.writer : s.reader));
+        if (other_write) snprintf(where, sizeof(where), " in @%x", s.write_site & SITE);
+        fail("race: @%x %s byte %lld of %s that %s %s%s, and nothing orders the two", site_of(site), write ? "writes" : "reads", (long long)(address - base),
+            global ? "device memory" : "shared memory", who, other_write ? "writes" : "reads", where);
+    }
+
+    [[noreturn]] EMULATION_RUNTIME __attribute__((noinline, cold)) inline void too_early(const Shadow& s, unsigned long long address, bool write, void* site)
+    {
+        fail("@%x: %s byte %lld of shared memory while a cp.async to it is under way (@%x, no cp_wait covers it yet)", site_of(site), write ? "writes" : "reads",
+            (long long)(address - (unsigned long long)dynamic_shared), s.write_site & SITE);
     }
 
     // One access to two bytes.
-    EMULATION_RUNTIME inline void note(Shadow& s, unsigned long long address, bool global, bool write, void* site)
+    EMULATION_RUNTIME __attribute__((always_inline)) inline void note(Shadow& s, unsigned me, unsigned long long address, bool global, bool write, void* site)
     {
         unsigned now = epoch, scope = global ? launch_epoch : block_epoch;
-        unsigned short sync = warp().syncs;
-        int self = current, self_warp = self >> 5;
-        if (s.flags & UNDER_WAY)
-            fail("@%x: %s byte %lld of shared memory while a cp.async to it is under way (@%x, no cp_wait covers it yet)", site_of(site), write ? "writes" : "reads",
-                (long long)(address - (unsigned long long)dynamic_shared), s.write_site);
+        if (s.write_site & UNDER_WAY) too_early(s, address, write, site);
         if (s.write_epoch >= scope)
         {
-            bool ordered = s.write_epoch < block_epoch ? acquired : s.write_epoch != now || s.writer == self || (s.writer >> 5 == self_warp && s.write_sync != sync);
-            if (!ordered) race(address, global, write, s.writer, true, s.write_epoch, s.write_site, site);
+            bool ordered = s.write_epoch < block_epoch ? acquired : s.write_epoch != now || thread_of(s.writer) == current || (same_warp(s.writer, me) && !same_sync(s.writer, me));
+            if (!ordered) race(s, address, global, write, true, site);
         }
         bool read_before = s.read_epoch >= scope;
         if (write)
         {
             if (read_before)
             {
-                bool ordered = s.read_epoch < block_epoch || (s.flags & SEVERAL_BLOCKS) ? acquired
-                    : s.read_epoch != now || (!(s.flags & SEVERAL_WARPS) && s.reader >> 5 == self_warp && (s.read_sync != sync || (s.reader == self && !(s.flags & SEVERAL_LANES))));
-                if (!ordered) race(address, global, write, s.reader, false, s.read_epoch, s.read_site, site);
+                bool ordered = s.read_epoch < block_epoch || (s.write_site & SEVERAL_BLOCKS) ? acquired
+                    : s.read_epoch != now || (!(s.write_site & SEVERAL_WARPS) && same_warp(s.reader, me) && (!same_sync(s.reader, me) || (s.reader == me && !(s.write_site & SEVERAL_LANES))));
+                if (!ordered) race(s, address, global, write, false, site);
             }
             s.write_epoch = now;
-            s.writer = self;
-            s.write_sync = sync;
-            s.write_site = site_of(site);
+            s.writer = me;
+            s.write_site = (s.write_site & ~SITE) | site_of(site);
             return;
         }
         if (s.read_epoch == now)
         {
-            if (s.reader >> 5 != self_warp) s.flags |= SEVERAL_WARPS;
-            else if (s.read_sync != sync) s.flags &= ~SEVERAL_LANES;
-            else if (s.reader != self) s.flags |= SEVERAL_LANES;
+            if (s.reader == me) return;
+            if (!same_warp(s.reader, me)) s.write_site |= SEVERAL_WARPS;
+            else if (same_sync(s.reader, me)) s.write_site |= SEVERAL_LANES;
+            else s.write_site &= ~SEVERAL_LANES;
         }
         else
         {
-            s.flags &= ~(SEVERAL_LANES | SEVERAL_WARPS);
-            if (!read_before) s.flags &= ~SEVERAL_BLOCKS;
-            else if (s.read_epoch < block_epoch) s.flags |= SEVERAL_BLOCKS;
+            unsigned blocks = !read_before ? 0 : s.read_epoch < block_epoch ? SEVERAL_BLOCKS : s.write_site & SEVERAL_BLOCKS;
+            s.write_site = (s.write_site & (SITE | UNDER_WAY)) | blocks;
+            s.read_epoch = now;
         }
-        s.read_epoch = now;
-        s.reader = self;
-        s.read_sync = sync;
-        s.read_site = site_of(site);
+        s.reader = me;
+    }
+
+    [[noreturn]] EMULATION_RUNTIME __attribute__((noinline, cold)) inline void outside_shared(unsigned long long address, unsigned bytes, bool write, void* site)
+    {
+        fail("@%x: %s %u bytes at byte %lld of %d bytes of dynamic shared memory", site_of(site), write ? "writes" : "reads", bytes, (long long)(address - (unsigned long long)dynamic_shared),
+            launch->shared_bytes);
     }
 
     // What is known about shared memory at an address: dynamic first, then static. Null elsewhere.
-    EMULATION_RUNTIME inline Shadow* shared_shadow(unsigned long long address)
+    EMULATION_RUNTIME __attribute__((always_inline)) inline Shadow* shared_shadow(unsigned long long address)
     {
         unsigned long long dynamic = address - (unsigned long long)dynamic_shared, fixed = address - (unsigned long long)__bss_start;
         if (dynamic < (unsigned long long)launch->shared_capacity) return launch->shared_shadow + dynamic / GRAIN;
@@ -111,7 +117,7 @@ namespace emulation
         return nullptr;
     }
 
-    EMULATION_RUNTIME inline void access(const void* pointer, unsigned bytes, bool write, void* site)
+    EMULATION_RUNTIME __attribute__((always_inline)) inline void access(const void* pointer, unsigned bytes, bool write, void* site)
     {
         unsigned long long address = (unsigned long long)pointer;
         // Local variables, and those of the module that are not shared: threadIdx, tables.
@@ -126,11 +132,12 @@ namespace emulation
             s = last_block->shadow + (address - last_block->start) / GRAIN;
         }
         else if (address - (unsigned long long)dynamic_shared < (unsigned long long)launch->shared_capacity && address + bytes > (unsigned long long)dynamic_shared + launch->shared_bytes)
-            fail("@%x: %s %u bytes at byte %lld of %d bytes of dynamic shared memory", site_of(site), write ? "writes" : "reads", bytes, (long long)(address - (unsigned long long)dynamic_shared), launch->shared_bytes);
-        for (unsigned i = 0; i < bytes; i += GRAIN) note(s[i / GRAIN], address + i, global, write, site);
+            outside_shared(address, bytes, write, site);
+        unsigned me = self();
+        for (unsigned i = 0; i < bytes; i += GRAIN) note(s[i / GRAIN], me, address + i, global, write, site);
     }
 
-    EMULATION_RUNTIME inline void read(const void* pointer, unsigned bytes, void* site) { access(pointer, bytes, false, site); }
+    EMULATION_RUNTIME __attribute__((noinline)) inline void read(const void* pointer, unsigned bytes, void* site) { access(pointer, bytes, false, site); }
 
     // Atomic operations only have to stay inside of memory.
     EMULATION_RUNTIME __attribute__((noinline)) inline void atomic(const void* pointer, unsigned bytes)
@@ -150,7 +157,7 @@ namespace emulation
         if (valid) access(from, 16, false, site);
         Shadow* s = shared_shadow((unsigned long long)to);
         if (s == nullptr) fail("@%x: cp.async to memory that is not shared", site_of(site));
-        for (int i = 0; i < 16 / GRAIN; i++) s[i].flags |= UNDER_WAY;
+        for (int i = 0; i < 16 / GRAIN; i++) s[i].write_site |= UNDER_WAY;
         launch->copies[current * MAX_COPIES + fiber.copies++] = {to, from, fiber.committed, valid};
     }
 
@@ -168,10 +175,9 @@ namespace emulation
             Shadow* s = shared_shadow((unsigned long long)copy.to);
             for (int k = 0; k < 16 / GRAIN; k++)
             {
-                s[k].flags &= ~UNDER_WAY;
+                s[k].write_site &= ~UNDER_WAY;
                 s[k].write_epoch = epoch;
-                s[k].writer = current;
-                s[k].write_sync = warp().syncs;
+                s[k].writer = self();
             }
         }
         fiber.copies = kept;

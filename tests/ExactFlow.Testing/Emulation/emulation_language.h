@@ -303,5 +303,5 @@ EMULATION_RUNTIME inline void cp16(void* to, const void* from, bool valid)
     if ((unsigned long long)to % 16 != 0 || (valid && (unsigned long long)from % 16 != 0)) emulation::fail("cp.async between addresses that are not aligned to 16 bytes");
     emulation::begin_copy(to, from, valid, __builtin_return_address(0));
 }
-inline void cp_commit() { emulation::fibers[emulation::current].committed++; }
-template <int N> inline void cp_wait() { emulation::complete_copies(emulation::fibers[emulation::current].committed - N); }
+EMULATION_RUNTIME inline void cp_commit() { emulation::fibers[emulation::current].committed++; }
+template <int N> EMULATION_RUNTIME inline void cp_wait() { emulation::complete_copies(emulation::fibers[emulation::current].committed - N); }
