@@ -51,7 +51,7 @@ public sealed class Block
         Tensor mixed;
         using (Recomputed normalized = x.Normalize(mixerNorm, epsilon, recomputation != Recomputation.None, out sum))
         {
-            mixed = Mixer.Forward(normalized.Output, offsets, state, recomputation != Recomputation.None);
+            mixed = Mixer.Forward(normalized, offsets, state, recomputation != Recomputation.None);
         }
 
         x = new Residual(sum, mixed);
@@ -62,7 +62,7 @@ public sealed class Block
 
         using (Recomputed normalized = x.Normalize(mlpNorm!, epsilon, recomputation != Recomputation.None, out sum))
         {
-            return new Residual(sum, mlp.Forward(normalized.Output, recomputation));
+            return new Residual(sum, mlp.Forward(normalized, recomputation));
         }
     }
 }

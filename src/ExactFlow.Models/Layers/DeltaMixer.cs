@@ -40,13 +40,15 @@ public sealed class DeltaMixer : Mixer
     }
 
     /// <inheritdoc/>
-    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
+    public override Tensor Forward(Recomputed x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
+        Tensor input = x.Output;
         var carried = (RecurrentState?)state;
         var projected = new Projected(
-            query.Project(x), key.Project(x), value.Project(x), Project(x, stepSize), Project(x, decay?.Projection), Project(x, gate));
-        using var mixed = Recomputed.Run(x.Device, recompute, () => Mix(projected, offsets, carried));
+            query.Project(input), key.Project(input), value.Project(input), Project(input, stepSize), Project(input, decay?.Projection), Project(input, gate));
+        x.Dispose();
+        using var mixed = Recomputed.Run(input.Device, recompute, () => Mix(projected, offsets, carried));
         return Linear.Apply(mixed.Output, output.Working);
     }
 

@@ -45,12 +45,13 @@ public sealed class Mamba2Mixer : Mixer
     private int Mixed => Inner + (2 * Groups);
 
     /// <inheritdoc/>
-    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
+    public override Tensor Forward(Recomputed x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
         var carried = (RecurrentState?)state;
-        Tensor projected = Linear.Apply(x, input.Working);
-        using var scanned = Recomputed.Run(x.Device, recompute, () => Scan(projected, offsets, carried));
+        Tensor projected = Linear.Apply(x.Output, input.Working);
+        x.Dispose();
+        using var scanned = Recomputed.Run(projected.Device, recompute, () => Scan(projected, offsets, carried));
         return Linear.Apply(scanned.Output, output.Working);
     }
 

@@ -1,5 +1,6 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Layers;
 
@@ -23,14 +24,16 @@ public sealed class SoftmaxAttentionMixer : Mixer
     }
 
     /// <inheritdoc/>
-    public override Tensor Forward(Tensor x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
+    public override Tensor Forward(Recomputed x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
-        int batch = x.Shape[0];
-        int time = x.Shape[1];
-        Tensor q = Linear.Apply(x, query.Working).Reshape([batch, time, config.Heads, config.KeyDim]);
-        Tensor k = Linear.Apply(x, key.Working).Reshape([batch, time, config.KeyHeads, config.KeyDim]);
-        Tensor v = Linear.Apply(x, value.Working).Reshape([batch, time, config.KeyHeads, config.ValueDim]);
+        Tensor input = x.Output;
+        int batch = input.Shape[0];
+        int time = input.Shape[1];
+        Tensor q = Linear.Apply(input, query.Working).Reshape([batch, time, config.Heads, config.KeyDim]);
+        Tensor k = Linear.Apply(input, key.Working).Reshape([batch, time, config.KeyHeads, config.KeyDim]);
+        Tensor v = Linear.Apply(input, value.Working).Reshape([batch, time, config.KeyHeads, config.ValueDim]);
+        x.Dispose();
         Tensor o = state is null
             ? SoftmaxAttention.Apply(Rotate(q, 0, offsets), Rotate(k, 0, offsets), v, offsets: offsets)
             : Continue(q, k, v, offsets, (AttentionCache)state);

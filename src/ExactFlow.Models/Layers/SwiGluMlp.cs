@@ -20,18 +20,21 @@ public sealed class SwiGluMlp
     }
 
     /// <summary>[..., hidden] to [..., hidden].</summary>
-    /// <param name="x">Normalised input.</param>
+    /// <param name="x">Normalised input; given up as soon as it is projected.</param>
     /// <param name="recomputation">Whether the backward pass computes the product with the activation again, and the projections before it.</param>
-    public Tensor Forward(Tensor x, Recomputation recomputation = Recomputation.None)
+    public Tensor Forward(Recomputed x, Recomputation recomputation = Recomputation.None)
     {
+        ArgumentNullException.ThrowIfNull(x);
+        Tensor input = x.Output;
         if (recomputation >= Recomputation.Mlp)
         {
-            using var whole = Recomputed.Run(x.Device, true, () => SwiGlu.Apply(Linear.Apply(x, gate.Working), Linear.Apply(x, up.Working)));
+            using var whole = Recomputed.Run(input.Device, true, () => SwiGlu.Apply(Linear.Apply(input, gate.Working), Linear.Apply(input, up.Working)));
             return Linear.Apply(whole.Output, down.Working);
         }
 
-        Tensor gated = Linear.Apply(x, gate.Working);
-        Tensor upper = Linear.Apply(x, up.Working);
+        Tensor gated = Linear.Apply(input, gate.Working);
+        Tensor upper = Linear.Apply(input, up.Working);
+        x.Dispose();
         using var product = Recomputed.Of(recomputation == Recomputation.Light, SwiGlu.Apply(gated, upper), () => SwiGlu.Apply(gated, upper));
         return Linear.Apply(product.Output, down.Working);
     }

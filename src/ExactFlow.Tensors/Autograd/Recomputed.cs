@@ -15,6 +15,7 @@ public sealed class Recomputed : IDisposable
     private readonly List<Tensor> arena;
     private readonly Tape? tape;
     private Tensor? again;
+    private bool isForgotten;
 
     private Recomputed(Tensor output)
     {
@@ -30,6 +31,13 @@ public sealed class Recomputed : IDisposable
         this.arena = arena;
         this.tape = tape;
         Output = output;
+        if (tape is not null)
+        {
+            step.Tape.Record(output, Backward);
+        }
+
+        // The backward pass comes here when it has gone through everything that reads the result.
+        step.Tape.RecordAlways(ForgetAgain);
     }
 
     /// <summary>The result.</summary>
@@ -69,14 +77,12 @@ public sealed class Recomputed : IDisposable
         }
 
         step.Adopt(output);
-        var recomputed = new Recomputed(step, output, part, arena, new Tape());
-        step.Tape.Record(output, recomputed.Backward);
-        return recomputed;
+        return new Recomputed(step, output, part, arena, new Tape());
     }
 
     /// <summary>Takes the result of a recorded operator, whose memory ends with <see cref="Dispose"/> and is filled anew during the backward pass.</summary>
     /// <param name="isOn">Whether to do so; otherwise the result is kept.</param>
-    /// <param name="result">Of the open step. Its own operator's gradient must not need to be told that it was computed again.</param>
+    /// <param name="result">Of the open step. The gradient of its own operator must not read it.</param>
     /// <param name="again">Computes the same bits once more from tensors that live on, without gradients.</param>
     public static Recomputed Of(bool isOn, Tensor result, Func<Tensor> again)
     {
@@ -88,8 +94,9 @@ public sealed class Recomputed : IDisposable
     /// <exception cref="InvalidOperationException">A view of the result exists.</exception>
     public void Dispose()
     {
-        if (step is not null)
+        if (step is not null && !isForgotten)
         {
+            isForgotten = true;
             Output.ReleaseSole();
             step.Tape.RecordAlways(Restore);
         }
@@ -101,8 +108,16 @@ public sealed class Recomputed : IDisposable
         Output.ShareMemoryOf(again);
         if (tape is null)
         {
-            // A value alone: it lives on in the result, until the backward pass has used it.
+            // A value alone, which lives on in the result.
             Step.Release(arena, 0);
+        }
+    }
+
+    private void ForgetAgain()
+    {
+        if (isForgotten)
+        {
+            Output.EndOfStep();
         }
     }
 
@@ -111,7 +126,6 @@ public sealed class Recomputed : IDisposable
         again ??= step!.RunIn(arena, tape, compute);
         Output.MoveGradTo(again);
         tape!.Backward(step!);
-        Output.EndOfStep();
         Step.Release(arena, 0);
     }
 }

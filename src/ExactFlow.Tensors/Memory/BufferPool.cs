@@ -5,11 +5,12 @@ namespace ExactFlow.Tensors.Memory;
 
 /// <summary>
 /// Keeps returned blocks by size class and hands them out again, so that a steady training step asks the system for nothing.
-/// Classes are powers of two with four steps between (at most 25 % slack), 64 bytes at least.
+/// Classes are powers of two with four steps between (at most 25 % slack), 64 bytes at least; from a mebibyte on with sixteen (6 %).
 /// </summary>
 public sealed class BufferPool : IDisposable
 {
     private const long SmallestBlock = 64;
+    private const long LargeBlock = 1 << 20;
     private readonly Device device;
     private readonly Dictionary<long, Stack<DeviceBuffer>> free = [];
     private PoolReservation? open;
@@ -149,8 +150,8 @@ public sealed class BufferPool : IDisposable
         }
 
         int log = BitOperations.Log2((ulong)(bytes - 1));
-        long quarter = Math.Max(1L << log >> 2, SmallestBlock);
-        return (bytes + quarter - 1) / quarter * quarter;
+        long step = Math.Max(1L << log >> (bytes > LargeBlock ? 4 : 2), SmallestBlock);
+        return (bytes + step - 1) / step * step;
     }
 
     private void Poison(DeviceBuffer buffer)
