@@ -130,7 +130,7 @@ public sealed class LanguageModel : IDisposable
     public Tensor Loss(Tensor ids, Tensor targets, SequenceOffsets? offsets = null)
     {
         Tensor hidden = Forward(ids, offsets);
-        return CrossEntropy.Apply(Rows(hidden), Head, Targets(ids, targets));
+        return CrossEntropy.Apply(hidden, Head, Targets(ids, targets));
     }
 
     /// <summary>The loss of every token, without gradient: for evaluation.</summary>
@@ -142,7 +142,7 @@ public sealed class LanguageModel : IDisposable
     public Tensor TokenLosses(Tensor ids, Tensor targets, SequenceOffsets? offsets = null, ModelState? state = null)
     {
         Tensor hidden = Forward(ids, offsets, state);
-        return CrossEntropy.PerToken(Rows(hidden), Head, Targets(ids, targets));
+        return CrossEntropy.PerToken(hidden, Head, Targets(ids, targets));
     }
 
     /// <summary>The logits that follow the last token of every sequence.</summary>

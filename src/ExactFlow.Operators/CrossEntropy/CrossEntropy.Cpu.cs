@@ -87,11 +87,13 @@ public static unsafe partial class CrossEntropy
         if (hiddenGradient is not null)
         {
             AddScaled(device, hiddenGradient, lossGradient, hidden.GradForWrite(out bool accumulate), accumulate);
+            hiddenGradient.Dispose();
         }
 
         if (weightGradient is not null)
         {
             AddScaled(device, weightGradient, lossGradient, headWeight.GradForWrite(out bool accumulate), accumulate);
+            weightGradient.Dispose();
         }
     }
 

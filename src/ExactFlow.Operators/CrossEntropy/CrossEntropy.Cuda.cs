@@ -61,11 +61,14 @@ public static unsafe partial class CrossEntropy
             {
                 Scale(device, hiddenGradient, lossGradient, hidden.GradForWrite(out bool accumulate), accumulate);
             }
+
+            hiddenGradient.Dispose();
         }
 
         if (weightGradient is not null)
         {
             Scale(device, weightGradient, lossGradient, headWeight.GradForWrite(out bool accumulate), accumulate);
+            weightGradient.Dispose();
         }
     }
 
