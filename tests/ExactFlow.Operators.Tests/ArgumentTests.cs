@@ -51,6 +51,9 @@ public sealed class ArgumentTests
         ["ShortConvolution, offsets"] = (
             d => ShortConvolution.Apply(Floats(d, 1, 2, 5), Floats(d, 5, 4), offsets: new SequenceOffsets([0, 3])),
             ["ShortConvolution", "[1, 3, channels]", "[1, 2, 5]"]),
+        ["ShortConvolution, heads"] = (
+            d => ShortConvolution.ApplyNormalized(Floats(d, 2, 3, 5), Floats(d, 5, 4), headDim: 2),
+            ["ShortConvolution", "[2, 3, 5]", "5 channels", "it is 2"]),
         ["ShortConvolution, packed batch"] = (
             d => ShortConvolution.Apply(Floats(d, 2, 3, 5), Floats(d, 5, 4), offsets: new SequenceOffsets([0, 3])),
             ["ShortConvolution", "[1, 3, channels]", "[2, 3, 5]"]),

@@ -27,20 +27,20 @@ public sealed class ShortConvolutionTests
     }
 
     /// <summary>Filter widths with, for each, lengths of pieces: single tokens, primes, pieces shorter and longer than the filter, empty ones.</summary>
-    public static TheoryData<string, DType, int, int, int[]> Pieces
+    public static TheoryData<string, DType, int, int, int, int[]> Pieces
     {
         get
         {
-            var data = new TheoryData<string, DType, int, int, int[]>();
+            var data = new TheoryData<string, DType, int, int, int, int[]>();
             foreach ((string device, DType type) in Devices.Select(row => row.Data))
             {
-                // 37 channels go one by one; on a GPU 36 go four at a time.
-                foreach ((int width, int channels) in ((int, int)[])[(1, 37), (2, 37), (4, 37), (4, 36), (7, 37)])
+                // 37 channels go one by one; on a GPU 36 go four at a time, and heads of 64 are scaled to unit length in the same pass.
+                foreach ((int width, int channels, int headDim) in ((int, int, int)[])[(1, 37, 0), (2, 37, 0), (4, 37, 0), (4, 36, 0), (7, 37, 0), (4, 128, 64)])
                 {
-                    data.Add(device, type, width, channels, [.. Enumerable.Repeat(1, Time)]);
-                    data.Add(device, type, width, channels, [2, 3, 5, 7, 0, 1, 1, 64, 48]);
-                    data.Add(device, type, width, channels, [130, 1]);
-                    data.Add(device, type, width, channels, [0, 131]);
+                    data.Add(device, type, width, channels, headDim, [.. Enumerable.Repeat(1, Time)]);
+                    data.Add(device, type, width, channels, headDim, [2, 3, 5, 7, 0, 1, 1, 64, 48]);
+                    data.Add(device, type, width, channels, headDim, [130, 1]);
+                    data.Add(device, type, width, channels, headDim, [0, 131]);
                 }
             }
 
@@ -50,18 +50,18 @@ public sealed class ShortConvolutionTests
 
     [Theory]
     [MemberData(nameof(Pieces))]
-    public void PiecesWithACarriedStateEqualTheWhole(string name, DType type, int width, int channels, int[] lengths)
+    public void PiecesWithACarriedStateEqualTheWhole(string name, DType type, int width, int channels, int headDim, int[] lengths)
     {
         Assert.Equal(Time, lengths.Sum());
         float[] x = Draw("x", Batch * Time * channels);
         using Device device = Open(name);
         using Tensor state = device.Persistent([Batch, channels, width - 1]);
-        float[] whole = Apply(device, type, x, [Batch, Time, channels], width);
+        float[] whole = Apply(device, type, x, [Batch, Time, channels], width, headDim: headDim);
 
         int token = 0;
         foreach (int length in lengths)
         {
-            float[] piece = Apply(device, type, Cut(x, Batch, channels, token, length), [Batch, length, channels], width, state);
+            float[] piece = Apply(device, type, Cut(x, Batch, channels, token, length), [Batch, length, channels], width, state, headDim: headDim);
             Assert.Equal(Bits(Cut(whole, Batch, channels, token, length)), Bits(piece));
             token += length;
         }
@@ -127,13 +127,16 @@ public sealed class ShortConvolutionTests
 
     private static Device Open(string name) => name == "cpu" ? new CpuDevice(2) { PoisonFreshMemory = true } : CudaTestDevices.Open(name);
 
-    private static float[] Apply(Device device, DType type, float[] x, Shape shape, int width, Tensor? state = null, SequenceOffsets? offsets = null)
+    private static float[] Apply(Device device, DType type, float[] x, Shape shape, int width, Tensor? state = null, SequenceOffsets? offsets = null, int headDim = 0)
     {
         using Step step = device.BeginStep(recordGradients: false);
         Tensor weight = device.From<float>(Draw("weight", shape[2] * width), [shape[2], width]);
         Tensor bias = device.From<float>(Draw("bias", shape[2]), [shape[2]]);
         Tensor input = Elementwise.Convert(device.From<float>(x, shape), type);
-        return Elementwise.Convert(ShortConvolution.Apply(input, weight, bias, silu: true, state, offsets), DType.Float32).ToHost<float>();
+        Tensor y = headDim == 0
+            ? ShortConvolution.Apply(input, weight, bias, silu: true, state, offsets)
+            : ShortConvolution.ApplyNormalized(input, weight, headDim, bias, silu: true, state: state, offsets: offsets);
+        return Elementwise.Convert(y, DType.Float32).ToHost<float>();
     }
 
     /// <summary>Tokens [first, first + length) of every batch row.</summary>

@@ -64,14 +64,9 @@ public sealed class DeltaMixer : Mixer
     /// <summary>Everything between the projections: [batch, time, heads * V].</summary>
     private Tensor Mix(Projected x, SequenceOffsets? offsets, RecurrentState? carried)
     {
-        Tensor q = L2Norm.Apply(query.Convolve(x.Query, offsets, carried?.Convolutions[0]));
-        Tensor k = key.Convolve(x.Key, offsets, carried?.Convolutions[1]);
-        if (config.NormalizeKeys)
-        {
-            k = L2Norm.Apply(k);
-        }
-
-        Tensor v = value.Convolve(x.Value, offsets, carried?.Convolutions[2]);
+        Tensor q = query.Convolve(x.Query, offsets, carried?.Convolutions[0], normalize: true);
+        Tensor k = key.Convolve(x.Key, offsets, carried?.Convolutions[1], config.NormalizeKeys);
+        Tensor v = value.Convolve(x.Value, offsets, carried?.Convolutions[2], normalize: false);
         Tensor o = Recurrence.Apply(rule, q, k, v, StepSize(x.StepSize), decay?.LogDecay(x.Decay!), null, offsets, carried);
         return Normalize(o, x.Gate).Reshape([o.Shape[0], o.Shape[1], config.Heads * config.ValueDim]);
     }
@@ -99,7 +94,7 @@ public sealed class DeltaMixer : Mixer
     /// <summary>The projections of a layer's input, which the backward pass reads again.</summary>
     private sealed record Projected(Tensor Query, Tensor Key, Tensor Value, Tensor? StepSize, Tensor? Decay, Tensor? Gate);
 
-    /// <summary>One of q, k, v: projection, short convolution, SiLU, heads.</summary>
+    /// <summary>One of q, k, v: projection, short convolution, SiLU, heads, unit length.</summary>
     private sealed class Channel
     {
         private readonly ModelParameter projection;
@@ -119,8 +114,14 @@ public sealed class DeltaMixer : Mixer
 
         public Tensor Project(Tensor x) => Linear.Apply(x, projection.Working);
 
-        public Tensor Convolve(Tensor x, SequenceOffsets? offsets, Tensor? state)
-            => ShortConvolution.Apply(x, convolution.Value, state: state, offsets: offsets).Reshape([x.Shape[0], x.Shape[1], heads, dim]);
+        /// <summary>[batch, time, heads, dim], each head of unit length where <paramref name="normalize"/> says so.</summary>
+        public Tensor Convolve(Tensor x, SequenceOffsets? offsets, Tensor? state, bool normalize)
+        {
+            Tensor y = normalize
+                ? ShortConvolution.ApplyNormalized(x, convolution.Value, dim, state: state, offsets: offsets)
+                : ShortConvolution.Apply(x, convolution.Value, state: state, offsets: offsets);
+            return y.Reshape([x.Shape[0], x.Shape[1], heads, dim]);
+        }
     }
 
     /// <summary>The learned decay of the gated rules.</summary>

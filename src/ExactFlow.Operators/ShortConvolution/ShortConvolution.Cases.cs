@@ -35,6 +35,14 @@ public sealed class ShortConvolutionCases : IOperatorCases
         Carried("width 2", [2, 9, 5], width: 2),
         Carried("width 1", [2, 9, 5], width: 1),
         Carried("documents", [1, 20, 9], offsets: [0, 1, 1, 3, 20]),
+        Normalized("heads of 64", [2, 70, 128], 64),
+        Normalized("heads of 128", [3, 133, 256], 128, bias: true),
+        Normalized("heads of 128 without SiLU", [1, 9, 128], 128, silu: false),
+        Normalized("heads of 64, documents", [1, 100, 128], 64, offsets: [0, 1, 1, 3, 40, 42, 100]),
+        Normalized("heads of 128, documents", [1, 130, 128], 128, offsets: [0, 0, 63, 64, 65, 129, 130]),
+        Normalized("heads of 64, no whole warps", [2, 9, 192], 64),
+        Normalized("odd heads", [2, 9, 35], 7),
+        Normalized("no tokens", [2, 0, 128], 64),
         Of("q, k or v of a 340M model", [1, 2048, 1024]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 28.0 * 2048 * 1024 },
         Of("q, k and v together", [4, 512, 3072]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 3072, BackwardBytes = 3.0 * 4 * 2048 * 3072, ForwardFlops = 28.0 * 2048 * 3072 },
     ];
@@ -63,6 +71,23 @@ public sealed class ShortConvolutionCases : IOperatorCases
             // z is a sum of `width` terms that may cancel.
             ForwardTolerance = 5e-7,
             GradientTolerance = 1e-6,
+        };
+    }
+
+    /// <summary>With heads scaled to unit length.</summary>
+    private static OperatorCase Normalized(string name, Shape shape, int headDim, bool bias = false, bool silu = true, int[]? offsets = null)
+    {
+        OperatorCase plain = Of($"unit length, {name}", shape, bias: bias, silu: silu, offsets: offsets);
+        SequenceOffsets? documents = offsets is null ? null : new SequenceOffsets(offsets);
+        const float Epsilon = 1e-6f;
+        return plain with
+        {
+            Run = tensors => [ShortConvolution.ApplyNormalized(tensors[0], tensors[1], headDim, bias ? tensors[2] : null, silu, Epsilon, state: null, documents)],
+            Reference = values => [L2Norm.Reference(plain.Reference(values)[0], headDim, Epsilon)],
+            ReferenceGradient = (values, gradients)
+                => plain.ReferenceGradient(values, [L2Norm.ReferenceGradient(plain.Reference(values)[0], headDim, Epsilon, gradients[0])]),
+            ForwardTolerance = 1e-6,
+            GradientTolerance = 3e-6,
         };
     }
 

@@ -7,25 +7,32 @@ namespace ExactFlow.Operators;
 
 public static unsafe partial class ShortConvolution
 {
-    private const string CudaSource = "short_convolution.cu";
-    private const string CudaGradientSource = "short_convolution_gradient.cu";
-
     /// <summary>Taps of the filters whose kernels keep inputs in registers.</summary>
     private const int Taps = 4;
 
     /// <summary>Threads of a block, a power of two.</summary>
     private const int Threads = 128;
 
-    private static readonly KernelName ConvolveUnits = KernelName.Of("convolve_units");
-    private static readonly KernelName ConvolveChannels = KernelName.Of("convolve_channels");
-    private static readonly KernelName ConvolveAny = KernelName.Of("convolve_any");
-    private static readonly KernelName CarryKernel = KernelName.Of("carry");
-    private static readonly KernelName GradientUnits = KernelName.Of("gradient_units");
-    private static readonly KernelName GradientChannels = KernelName.Of("gradient_channels");
-    private static readonly KernelName GradientAnyInner = KernelName.Of("gradient_any_inner");
-    private static readonly KernelName GradientAny = KernelName.Of("gradient_any");
+    private static readonly (string Source, KernelName Name) ForwardUnits = ("short_convolution.cu", KernelName.Of("convolve_units"));
+    private static readonly (string Source, KernelName Name) ForwardPackedUnits = ("short_convolution.cu", KernelName.Of("convolve_packed_units"));
+    private static readonly (string Source, KernelName Name) ForwardChannels = ("short_convolution.cu", KernelName.Of("convolve_channels"));
+    private static readonly (string Source, KernelName Name) ForwardAny = ("short_convolution.cu", KernelName.Of("convolve_any"));
+    private static readonly (string Source, KernelName Name) CarryKernel = ("short_convolution.cu", KernelName.Of("carry"));
+    private static readonly (string Source, KernelName Name) ForwardHeads64 = ("short_convolution_normalized.cu", KernelName.Of("convolve_heads_64"));
+    private static readonly (string Source, KernelName Name) ForwardHeads128 = ("short_convolution_normalized.cu", KernelName.Of("convolve_heads_128"));
+    private static readonly (string Source, KernelName Name) ForwardPackedHeads64 = ("short_convolution_normalized.cu", KernelName.Of("convolve_packed_heads_64"));
+    private static readonly (string Source, KernelName Name) ForwardPackedHeads128 = ("short_convolution_normalized.cu", KernelName.Of("convolve_packed_heads_128"));
+    private static readonly (string Source, KernelName Name) BackwardUnits = ("short_convolution_gradient.cu", KernelName.Of("gradient_units"));
+    private static readonly (string Source, KernelName Name) BackwardPackedUnits = ("short_convolution_gradient.cu", KernelName.Of("gradient_packed_units"));
+    private static readonly (string Source, KernelName Name) BackwardChannels = ("short_convolution_gradient.cu", KernelName.Of("gradient_channels"));
+    private static readonly (string Source, KernelName Name) BackwardAnyInner = ("short_convolution_gradient.cu", KernelName.Of("gradient_any_inner"));
+    private static readonly (string Source, KernelName Name) BackwardAny = ("short_convolution_gradient.cu", KernelName.Of("gradient_any"));
+    private static readonly (string Source, KernelName Name) BackwardHeads64 = ("short_convolution_gradient_normalized.cu", KernelName.Of("gradient_heads_64"));
+    private static readonly (string Source, KernelName Name) BackwardHeads128 = ("short_convolution_gradient_normalized.cu", KernelName.Of("gradient_heads_128"));
+    private static readonly (string Source, KernelName Name) BackwardPackedHeads64 = ("short_convolution_gradient_normalized.cu", KernelName.Of("gradient_packed_heads_64"));
+    private static readonly (string Source, KernelName Name) BackwardPackedHeads128 = ("short_convolution_gradient_normalized.cu", KernelName.Of("gradient_packed_heads_128"));
 
-    private static void Forward(CudaDevice device, Tensor x, Tensor weight, Tensor? bias, bool silu, Tensor? state, Tensor? documents, Tensor y)
+    private static void Forward(CudaDevice device, Tensor x, Tensor weight, Tensor? bias, in Finish finish, Tensor? state, Tensor? documents, Tensor y)
     {
         if (x.Count == 0)
         {
@@ -33,9 +40,9 @@ public static unsafe partial class ShortConvolution
         }
 
         bool fourTaps = HasFourTaps(weight);
-        int perThread = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, y.Address) ? Taps : 1;
-        var layout = new Layout(x, weight, documents, perThread);
-        layout.Cut(shortest: 4, device.MultiprocessorCount * (perThread == 1 ? 8 : x.DType == DType.BFloat16 ? 7 : 6));
+        bool units = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, y.Address);
+        var layout = new Layout(x, weight, documents, units ? Taps : 1);
+        layout.Cut(shortest: 4, device.MultiprocessorCount * (x.DType == DType.BFloat16 ? 6 : 5));
 
         // A thread that sees all of a sequence has its last inputs in registers.
         bool carries = state is not null && fourTaps && documents is null && x.Shape[1] <= layout.Run;
@@ -47,16 +54,50 @@ public static unsafe partial class ShortConvolution
             Weight = weight.Address,
             Bias = bias?.Address ?? 0,
             State = state?.Address ?? 0,
-            Silu = silu ? 1 : 0,
+            Silu = finish.Silu ? 1 : 0,
             Carries = carries ? 1 : 0,
+            Epsilon = finish.Epsilon,
         };
-        KernelName kernel = perThread > 1 ? ConvolveUnits : fourTaps ? ConvolveChannels : ConvolveAny;
-        CudaLaunch.Run(device, CudaSource, kernel, x.DType, layout.Geometry, arguments);
+        Launch(device, ForwardKernel(fourTaps, units, documents is not null, finish.HeadDim), x.DType, layout.Geometry, arguments);
         if (state is { Count: > 0 } && !carries)
         {
             Carry(device, x, state, documents);
         }
     }
+
+    private static void Launch<T>(CudaDevice device, (string Source, KernelName Name) kernel, DType type, LaunchGeometry geometry, in T arguments)
+        where T : unmanaged
+        => CudaLaunch.Run(device, kernel.Source, kernel.Name, type, geometry, arguments);
+
+    private static (string Source, KernelName Name) ForwardKernel(bool fourTaps, bool units, bool packed, int headDim) => (fourTaps, units, packed, headDim) switch
+    {
+        (_, _, false, 64) => ForwardHeads64,
+        (_, _, false, 128) => ForwardHeads128,
+        (_, _, true, 64) => ForwardPackedHeads64,
+        (_, _, true, 128) => ForwardPackedHeads128,
+        (_, true, false, _) => ForwardUnits,
+        (_, true, true, _) => ForwardPackedUnits,
+        (true, _, _, _) => ForwardChannels,
+        _ => ForwardAny,
+    };
+
+    private static (string Source, KernelName Name) BackwardKernel(bool fourTaps, bool units, bool packed, int headDim) => (fourTaps, units, packed, headDim) switch
+    {
+        (_, _, false, 64) => BackwardHeads64,
+        (_, _, false, 128) => BackwardHeads128,
+        (_, _, true, 64) => BackwardPackedHeads64,
+        (_, _, true, 128) => BackwardPackedHeads128,
+        (_, true, false, _) => BackwardUnits,
+        (_, true, true, _) => BackwardPackedUnits,
+        (true, _, _, _) => BackwardChannels,
+        _ => BackwardAny,
+    };
+
+    /// <summary>
+    /// Whether a kernel scales heads to unit length as it writes them: they must lie in the threads of one warp, four channels each, and no warp may be divided.
+    /// </summary>
+    private static bool NormalizesInOnePass(Tensor x, Tensor weight, int headDim)
+        => headDim is 64 or 128 && x.Shape[2] % 128 == 0 && HasFourTaps(weight) && CudaUnits.AreAligned(x.Address);
 
     /// <summary>Replaces each sequence's state by the last width - 1 inputs of state and x together, after everybody has read it.</summary>
     private static void Carry(CudaDevice device, Tensor x, Tensor state, Tensor? documents)
@@ -71,7 +112,7 @@ public static unsafe partial class ShortConvolution
             Channels = x.Shape[2],
             Kept = state.Shape[2],
         };
-        CudaLaunch.Run(device, CudaSource, CarryKernel, x.DType, CudaLaunch.Grid(device, arguments.Count, Threads), arguments);
+        Launch(device, CarryKernel, x.DType, CudaLaunch.Grid(device, arguments.Count, Threads), arguments);
     }
 
     private static void Backward(
@@ -79,7 +120,7 @@ public static unsafe partial class ShortConvolution
         Tensor x,
         Tensor weight,
         Tensor? bias,
-        bool silu,
+        in Finish finish,
         Tensor? documents,
         Tensor outputGradient,
         CudaTarget inputGradient,
@@ -88,8 +129,13 @@ public static unsafe partial class ShortConvolution
     {
         bool fourTaps = HasFourTaps(weight);
         bool units = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, outputGradient.Address, inputGradient.Address);
+        if (finish.HeadDim > 0 && !units)
+        {
+            throw new InvalidOperationException($"The gradient of {x} after scaling heads of {finish.HeadDim} came at an address that is no multiple of 16 bytes.");
+        }
+
         var layout = new Layout(x, weight, documents, units ? Taps : 1);
-        layout.Cut(shortest: 8, device.MultiprocessorCount * (!units ? 8 : x.DType == DType.BFloat16 ? 4 : 3));
+        layout.Cut(shortest: 8, device.MultiprocessorCount * (x.DType == DType.BFloat16 ? 4 : 3));
         bool sums = weightGradient.IsWanted || biasGradient.IsWanted;
         int columns = checked((layout.Width + 1) * layout.Channels);
         using var partial = new Scratch(device, sums ? layout.Runs * columns * sizeof(float) : 0);
@@ -104,17 +150,17 @@ public static unsafe partial class ShortConvolution
             Bias = bias?.Address ?? 0,
             Partial = sums ? partial.Address : 0,
             Inner = inner.Address,
-            Silu = silu ? 1 : 0,
+            Silu = finish.Silu ? 1 : 0,
+            Epsilon = finish.Epsilon,
         };
         if (x.Count > 0)
         {
             if (!fourTaps)
             {
-                CudaLaunch.Run(device, CudaGradientSource, GradientAnyInner, x.DType, layout.Geometry, arguments);
+                Launch(device, BackwardAnyInner, x.DType, layout.Geometry, arguments);
             }
 
-            KernelName kernel = units ? GradientUnits : fourTaps ? GradientChannels : GradientAny;
-            CudaLaunch.Run(device, CudaGradientSource, kernel, x.DType, layout.Geometry, arguments);
+            Launch(device, BackwardKernel(fourTaps, units, documents is not null, finish.HeadDim), x.DType, layout.Geometry, arguments);
         }
 
         if (sums)
@@ -177,6 +223,7 @@ public static unsafe partial class ShortConvolution
         public Layout Layout;
         public nint Y, X, Weight, Bias, State;
         public int Silu, Carries;
+        public float Epsilon;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -194,5 +241,6 @@ public static unsafe partial class ShortConvolution
         public CudaTarget InputGradient;
         public nint OutputGradient, X, Weight, Bias, Partial, Inner;
         public int Silu;
+        public float Epsilon;
     }
 }

@@ -24,7 +24,7 @@ __device__ __forceinline__ Run tokens_of(const Layout& g, i64 run)
     return { first, min(first + g.run, row_end), row_end };
 }
 
-// The sequence of a token: the first document that ends behind it.
+// The sequence of a token: the row, or the first document that ends behind it.
 __device__ __forceinline__ Sequence sequence_at(const Layout& g, i64 token)
 {
     if (!g.offsets)
@@ -65,4 +65,44 @@ template <typename T, int N> __device__ __forceinline__ void input_at(const Layo
     const float* entry = state ? state + (s.index * g.channels + channel) * kept + (kept - (int)(s.start - token)) : nullptr;
 #pragma unroll
     for (int j = 0; j < N; j++) v[j] = state ? entry[j * kept] : 0.f;
+}
+
+// A filter of four taps over N channels, and the last three inputs of each.
+template <int N> struct Window
+{
+    float taps[N][4], bias[N], oldest[N], older[N], old[N];
+
+    __device__ __forceinline__ void load_filter(const float* weight, const float* biases, int channel)
+    {
+#pragma unroll
+        for (int j = 0; j < N; j++)
+        {
+            Piece<float>::load(taps[j], weight + (channel + j) * 4ll);
+            bias[j] = biases ? biases[channel + j] : 0.f;
+        }
+    }
+    template <typename T> __device__ __forceinline__ void load_inputs(const Layout& g, const T* x, const float* state, const Sequence& s, i64 token, int channel)
+    {
+        input_at(g, x, state, s, token - 3, channel, oldest);
+        input_at(g, x, state, s, token - 2, channel, older);
+        input_at(g, x, state, s, token - 1, channel, old);
+    }
+    __device__ __forceinline__ float value(int j, float x) const
+    {
+        return fmaf(taps[j][3], x, fmaf(taps[j][2], old[j], fmaf(taps[j][1], older[j], fmaf(taps[j][0], oldest[j], bias[j]))));
+    }
+    __device__ __forceinline__ void push(int j, float x)
+    {
+        oldest[j] = older[j];
+        older[j] = old[j];
+        old[j] = x;
+    }
+};
+
+// The sum over the LANES neighbouring lanes that hold a head.
+template <int LANES> __device__ __forceinline__ float head_sum(float x)
+{
+#pragma unroll
+    for (int d = LANES / 2; d > 0; d >>= 1) x += __shfl_xor_sync(0xFFFFFFFFu, x, d);
+    return x;
 }

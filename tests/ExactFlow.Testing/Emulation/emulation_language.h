@@ -287,6 +287,8 @@ namespace emulation
     }
 }
 
+inline float exp2_approximate(float x) { float r = exp2f(x); return r < 1.17549435e-38f ? 0.f : r; }
+inline float reciprocal_approximate(float x) { float r = 1.f / x; return fabsf(r) < 1.17549435e-38f ? 0.f : r; }
 inline unsigned pack(float lo, float hi) { return emulation::round_bf16(lo) | emulation::round_bf16(hi) << 16; }
 inline unsigned smem_u32(const void* p) { return (unsigned)((const unsigned char*)p - emulation::dynamic_shared); }
 #define ldm4(...) emulation::load_matrices(EMULATION_HERE, __VA_ARGS__, false)

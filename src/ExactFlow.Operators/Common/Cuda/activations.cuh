@@ -4,9 +4,9 @@
 // float32 results take the full functions.
 
 template <typename T> __device__ __forceinline__ float exp_of(float x) { return expf(x); }
-template <> __device__ __forceinline__ float exp_of<bf16>(float x) { return __expf(x); }
+template <> __device__ __forceinline__ float exp_of<bf16>(float x) { return exp2_approximate(1.44269504f * x); }
 template <typename T> __device__ __forceinline__ float quotient_of(float x, float y) { return x / y; }
-template <> __device__ __forceinline__ float quotient_of<bf16>(float x, float y) { return __fdividef(x, y); }
+template <> __device__ __forceinline__ float quotient_of<bf16>(float x, float y) { return x * reciprocal_approximate(y); }
 
 // 1 / (1 + e^-x): where the exponential overflows, 0.
 template <typename T> __device__ __forceinline__ float sigmoid_of(float x) { return quotient_of<T>(1.f, 1.f + exp_of<T>(-x)); }

@@ -1,0 +1,133 @@
+#include "short_convolution.cuh"
+
+// partial: per run the sums for the weight [channels][width] and, behind them, the bias [channels]; null when nobody wants them.
+// dz: float32 [tokens][channels], working memory of filters that are not four wide.
+struct GradientArgs { Layout layout; Target x_gradient; const void* gradient; const void* x; const float* weight; const float* bias; float* partial; float* dz; int silu; float epsilon; };
+
+// Four taps in one pass. With dz the gradient of the sum z, which is computed again: token t adds tap 3 - i times dz[t] to the gradient of input t - i, and
+// the gradient of input t - 3 is complete then. The three tokens behind the run are visited too, for the gradients of its last inputs.
+// LANES as forward: the gradient of y from that of n = y r, r = (y y + epsilon)^-1/2, is r (dn - y r^2 (y dn)).
+template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ void convolve_gradient(const GradientArgs& a)
+{
+    const Layout& g = a.layout;
+    const int unit = unit_of(g), channel = unit * N;
+    const i64 run = run_of(g);
+    if (unit >= g.units || run >= g.runs) return;
+    const Run tokens = tokens_of(g, run);
+    const int count = (int)(tokens.last - tokens.first), stop = (int)(min(tokens.last + 3, tokens.row_end) - tokens.first);
+    Sequence s = sequence_at(g, tokens.first);
+    Window<N> window;
+    window.load_filter(a.weight, a.bias, channel);
+    window.load_inputs(g, (const T*)a.x, nullptr, s, tokens.first, channel);
+
+    const i64 origin = tokens.first * g.channels + channel;
+    const T* x = (const T*)a.x + origin;
+    const T* dy = (const T*)a.gradient + origin;
+    int start = (int)max(s.start - tokens.first, -3ll), end = (int)min(s.end - tokens.first, (i64)stop);
+    float sums[N][4] = {}, bias_sums[N] = {};
+    float third[N] = {}, second[N] = {}, first[N] = {};       // what is known of the gradients of the last three inputs
+
+    // The sums over the run take its own tokens only.
+    auto step = [&](int token, const float (&in)[N], const float (&out)[N], bool own)
+    {
+        if (PACKED && token >= end)
+        {
+            advance(g, s, tokens.first + token);
+            start = (int)(s.start - tokens.first);
+            end = (int)min(s.end - tokens.first, (i64)stop);
+#pragma unroll
+            for (int j = 0; j < N; j++) window.oldest[j] = window.older[j] = window.old[j] = 0.f;
+        }
+        float dz[N], slope[N], complete[N];
+        if constexpr (LANES > 0)
+        {
+            float y[N], squares = 0.f, product = 0.f;
+#pragma unroll
+            for (int j = 0; j < N; j++)
+            {
+                const float z = window.value(j, in[j]), sigmoid = a.silu ? sigmoid_of<T>(z) : 1.f;
+                slope[j] = a.silu ? silu_slope_of(z, sigmoid) : 1.f;
+                y[j] = z * sigmoid;
+                squares = fmaf(y[j], y[j], squares);
+                product = fmaf(y[j], out[j], product);
+            }
+            const float scale = rsqrtf(head_sum<LANES>(squares) + a.epsilon), along = head_sum<LANES>(product) * scale * scale;
+#pragma unroll
+            for (int j = 0; j < N; j++) dz[j] = slope[j] * scale * (out[j] - y[j] * along);
+        }
+        else
+        {
+#pragma unroll
+            for (int j = 0; j < N; j++)
+            {
+                const float z = window.value(j, in[j]);
+                dz[j] = a.silu ? out[j] * silu_slope_of(z, sigmoid_of<T>(z)) : out[j];
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < N; j++)
+        {
+            if (own)
+            {
+                sums[j][0] = fmaf(dz[j], window.oldest[j], sums[j][0]);
+                sums[j][1] = fmaf(dz[j], window.older[j], sums[j][1]);
+                sums[j][2] = fmaf(dz[j], window.old[j], sums[j][2]);
+                sums[j][3] = fmaf(dz[j], in[j], sums[j][3]);
+                bias_sums[j] += dz[j];
+            }
+            window.push(j, in[j]);
+            // Nothing flows back over the beginning of a document; that of a row is where its first run begins.
+            const int age = token - start;
+            complete[j] = !PACKED || age >= 3 ? fmaf(window.taps[j][0], dz[j], third[j]) : third[j];
+            third[j] = !PACKED || age >= 2 ? fmaf(window.taps[j][1], dz[j], second[j]) : second[j];
+            second[j] = !PACKED || age >= 1 ? fmaf(window.taps[j][2], dz[j], first[j]) : first[j];
+            first[j] = window.taps[j][3] * dz[j];
+        }
+        if (a.x_gradient.to && token >= 3) write_unit<T>(a.x_gradient, origin + (i64)(token - 3) * g.channels, complete);
+    };
+
+    int token = 0;
+    for (; token + 4 <= count; token += 4)
+    {
+        float in[4][N], out[4][N];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+        {
+            load_unit(in[i], x + (i64)(token + i) * g.channels);
+            load_unit(out[i], dy + (i64)(token + i) * g.channels);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) step(token + i, in[i], out[i], true);
+    }
+#pragma unroll 1
+    for (; token < stop; token++)
+    {
+        float in[N], out[N];
+        load_unit(in, x + (i64)token * g.channels);
+        load_unit(out, dy + (i64)token * g.channels);
+        step(token, in, out, token < count);
+    }
+
+    // At the end of a row nothing more can reach its last three tokens.
+    if (a.x_gradient.to)
+    {
+        if (stop - 3 >= 0 && stop - 3 < count) write_unit<T>(a.x_gradient, origin + (i64)(stop - 3) * g.channels, third);
+        if (stop - 2 >= 0 && stop - 2 < count) write_unit<T>(a.x_gradient, origin + (i64)(stop - 2) * g.channels, second);
+        if (stop - 1 < count) write_unit<T>(a.x_gradient, origin + (i64)(stop - 1) * g.channels, first);
+    }
+    if (!a.partial) return;
+    float* sum = a.partial + run * 5 * g.channels;
+#pragma unroll
+    for (int j = 0; j < N; j++)
+    {
+        sum[4ll * g.channels + channel + j] = bias_sums[j];
+        if constexpr (N > 1) Piece<float>::store(sum + (channel + j) * 4ll, sums[j]);
+        else
+            for (int tap = 0; tap < 4; tap++) sum[channel * 4ll + tap] = sums[j][tap];
+    }
+}
+
+// Each kernel in both formats, with as many blocks to a multiprocessor as the host counts on when it cuts rows into runs.
+#define BACKWARD(name, N, PACKED, LANES)                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(128, 3) name##_float32(const GradientArgs g) { convolve_gradient<float, N, PACKED, LANES>(g); }          \
+    extern "C" __global__ void __launch_bounds__(128, 4) name##_bfloat16(const GradientArgs g) { convolve_gradient<bf16, N, PACKED, LANES>(g); }
