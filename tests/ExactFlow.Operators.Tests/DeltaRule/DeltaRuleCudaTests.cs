@@ -41,41 +41,48 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
         Assert.Equal(0, device.Pool.RentedBlocks);
     }
 
-    public static TheoryData<string, int, int, int, int, int, int, double, int, int[]?> TensorCoreCases
+    public static TheoryData<string, string, int, int, int, int, int, int, double, int, int[]?> TensorCoreCases
     {
         get
         {
-            var cases = new TheoryData<string, int, int, int, int, int, int, double, int, int[]?>();
+            var cases = new TheoryData<string, string, int, int, int, int, int, int, double, int, int[]?>();
             foreach (DeltaRuleKind rule in DeltaRuleKind.All)
             {
-                cases.Add(rule.Name, 2, 130, 2, 2, 128, 128, 1, 0, null);
-                cases.Add(rule.Name, 1, 63, 1, 2, 64, 64, 1, 0, null);
+                cases.Add(CudaTestDevices.Real, rule.Name, 2, 130, 2, 2, 128, 128, 1, 0, null);
+                cases.Add(CudaTestDevices.Real, rule.Name, 1, 63, 1, 2, 64, 64, 1, 0, null);
             }
 
             foreach (string rule in (string[])["efla", "deltanet", "gated_efla", "log_rate_gated_efla", "gated_deltanet"])
             {
-                cases.Add(rule, 8, 1, 8, 8, 64, 128, 1, 0, null);
-                cases.Add(rule, 1, 500, 2, 2, 128, 128, 1, 3, null);
-                cases.Add(rule, 1, 321, 1, 2, 64, 64, 1, 4, null);
-                cases.Add(rule, 1, 200, 1, 3, 64, 64, 1, 0, [0, 1, 1, 66, 130, 200]);
-                cases.Add(rule, 1, 300, 2, 2, 128, 64, 1, 2, [0, 129, 300]);
-                cases.Add(rule, 2, 100, 2, 4, 128, 128, 8, 0, null);
-                cases.Add(rule, 2, 100, 1, 1, 128, 192, 1e-4, 0, null);
+                cases.Add(CudaTestDevices.Real, rule, 8, 1, 8, 8, 64, 128, 1, 0, null);
+                cases.Add(CudaTestDevices.Real, rule, 1, 500, 2, 2, 128, 128, 1, 3, null);
+                cases.Add(CudaTestDevices.Real, rule, 1, 321, 1, 2, 64, 64, 1, 4, null);
+                cases.Add(CudaTestDevices.Real, rule, 1, 200, 1, 3, 64, 64, 1, 0, [0, 1, 1, 66, 130, 200]);
+                cases.Add(CudaTestDevices.Real, rule, 1, 300, 2, 2, 128, 64, 1, 2, [0, 129, 300]);
+                cases.Add(CudaTestDevices.Real, rule, 2, 100, 2, 4, 128, 128, 8, 0, null);
+                cases.Add(CudaTestDevices.Real, rule, 2, 100, 1, 1, 128, 192, 1e-4, 0, null);
             }
 
-            cases.Add("efla", 1, 100, 1, 1, 64, 64, 60, 0, null);
-            cases.Add("efla", 1, 100, 1, 1, 64, 64, 0, 0, null);
+            foreach (string device in CudaTestDevices.Names)
+            {
+                cases.Add(device, "efla", 1, 100, 1, 1, 64, 64, 60, 0, null);
+                cases.Add(device, "efla", 1, 100, 1, 1, 64, 64, 0, 0, null);
+                cases.Add(device, "gated_efla", 1, 260, 1, 1, 64, 128, 1, 1, null);
+                cases.Add(device, "gated_deltanet", 1, 140, 1, 2, 128, 64, 1, 2, null);
+                cases.Add(device, "log_rate_gated_efla", 1, 200, 1, 1, 64, 64, 1, 2, [0, 1, 1, 66, 200]);
+            }
+
             return cases;
         }
     }
 
-    /// <summary>Sizes of the tensor-core kernels, which only a real GPU has; float32 takes the general ones there.</summary>
+    /// <summary>Sizes of the tensor-core kernels in bfloat16, and of the general ones in float32; many on the real GPU, some on the emulated one.</summary>
     [Theory]
     [MemberData(nameof(TensorCoreCases))]
     public void Agrees_with_the_reference_on_tensor_cores(
-        string rule, int batch, int time, int keyHeads, int heads, int keyDim, int valueDim, double keyScale, int segments, int[]? offsets)
+        string deviceName, string rule, int batch, int time, int keyHeads, int heads, int keyDim, int valueDim, double keyScale, int segments, int[]? offsets)
     {
-        CudaDevice device = devices.Device(CudaTestDevices.Real);
+        CudaDevice device = devices.Device(deviceName);
         DeltaRuleProblem problem = MakeProblem(rule, batch, time, keyHeads, heads, keyDim, valueDim, keyScale, offsets);
         AssertAgrees(device, problem, DType.BFloat16, segments);
         AssertAgrees(device, problem, DType.Float32);

@@ -92,9 +92,7 @@ public sealed unsafe class EmulatedCudaDriver : ICudaDriver
             CudaDeviceAttribute.MaxGridX => int.MaxValue,
             CudaDeviceAttribute.MaxGridY or CudaDeviceAttribute.MaxGridZ => LaunchGeometry.MaxGridYZ,
             CudaDeviceAttribute.MultiprocessorCount => 4,
-            // An architecture without wgmma, which is not emulated.
-            CudaDeviceAttribute.ComputeCapabilityMajor => 8,
-            CudaDeviceAttribute.ComputeCapabilityMinor => 9,
+            CudaDeviceAttribute.ComputeCapabilityMajor => 9,
             CudaDeviceAttribute.MaxSharedMemoryPerBlockOptIn => EmulatedProcessor.MaxSharedBytes,
             CudaDeviceAttribute.MemoryPoolsSupported => 1,
             _ => 0,

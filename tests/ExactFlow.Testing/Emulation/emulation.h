@@ -98,13 +98,16 @@ namespace emulation
     constexpr int THREADS = 1024, WARPS = 32;
     constexpr unsigned long long CANARY = 0x5AFE57AC4B0770Aull;
 
-    enum State : int { UNBORN, READY, AT_BARRIER, AT_COLLECTIVE, DONE };
+    enum State : int { UNBORN, READY, AT_BARRIER, AT_COLLECTIVE, AT_NAMED_BARRIER, DONE };
     enum Collective : int { SYNC, SHUFFLE, VOTE, REDUCE, LDMATRIX, MMA };
 
     // A copy of cp.async that is still under way.
     struct Copy { void* to; const void* from; int group; bool valid; };
 
-    struct Fiber { void* stack; unsigned char* base; State state; const char* place; int copies, committed; };
+    struct Fiber { void* stack; unsigned char* base; State state; const char* place; int copies, committed, named; };
+
+    // A barrier that only some threads take part in, by its number.
+    struct NamedBarrier { int arrived, expected; };
 
     // The lanes that can go on, those that have come to the collective in progress, and what they brought: two sets in turn, because a lane may
     // already be in the next collective while others still read the last one's values.
@@ -148,11 +151,12 @@ namespace emulation
 
     EMULATION_DATA Fiber fibers[THREADS];
     EMULATION_DATA Warp warps[WARPS];
+    EMULATION_DATA NamedBarrier named_barriers[16];
     EMULATION_DATA const Launch* launch;
     EMULATION_DATA unsigned char* dynamic_shared;
     EMULATION_DATA void* scheduler;
     EMULATION_DATA int current, threads, at_barrier, done, stacks_used;
-    EMULATION_DATA bool failed;
+    EMULATION_DATA bool failed, woken;
 
     // The checks count intervals between barriers: those of this launch and of this block begin at these numbers.
     EMULATION_DATA unsigned epoch, launch_epoch, block_epoch;
@@ -226,6 +230,31 @@ namespace emulation
     {
         at_barrier++;
         yield(AT_BARRIER, place);
+    }
+
+    // bar.sync: the last of `expected` threads wakes the others. For the checks it ends the interval of the whole block, so a race between those that
+    // take part and those that do not may pass unseen.
+    EMULATION_RUNTIME inline void named_barrier(int number, int expected)
+    {
+        NamedBarrier& barrier = named_barriers[number];
+        if (barrier.arrived > 0 && barrier.expected != expected)
+            fail("bar.sync %d of %d threads, while others wait there for %d", number, expected, barrier.expected);
+        barrier.expected = expected;
+        if (++barrier.arrived < expected)
+        {
+            fibers[current].named = number;
+            yield(AT_NAMED_BARRIER, "bar.sync");
+            return;
+        }
+        barrier.arrived = 0;
+        begin_interval();
+        woken = true;
+        for (int t = 0; t < threads; t++)
+            if (fibers[t].state == AT_NAMED_BARRIER && fibers[t].named == number)
+            {
+                fibers[t].state = READY;
+                warps[t >> 5].ready |= 1u << (t & 31);
+            }
     }
 
     // Comes to a collective of the warp; true for the lane that completes it, which then calls release(); the others have been waiting.
@@ -321,11 +350,12 @@ namespace emulation
     EMULATION_RUNTIME inline void report_deadlock()
     {
         const char* barrier = "";
-        int waiting = -1, lanes_done = 0;
+        int waiting = -1, lanes_done = 0, named = -1;
         for (int t = 0; t < threads; t++)
         {
             if (fibers[t].state == AT_BARRIER) barrier = fibers[t].place;
             if (fibers[t].state == AT_COLLECTIVE && waiting < 0) waiting = t;
+            if (fibers[t].state == AT_NAMED_BARRIER) named = fibers[t].named;
         }
 
         char* text = launch->problem;
@@ -338,6 +368,9 @@ namespace emulation
             snprintf(text, size, "block (%u, %u, %u): deadlock: %d lanes of warp %d wait at %s, %s, which the other lanes never reach (%d have left the kernel, the rest wait at a barrier)",
                 block_index.x, block_index.y, block_index.z, w.arrived, waiting >> 5, name(w.kind), w.place, lanes_done);
         }
+        else if (named >= 0)
+            snprintf(text, size, "block (%u, %u, %u): deadlock: %d of %d threads wait at bar.sync %d, which no other reaches",
+                blockIdx.x, blockIdx.y, blockIdx.z, named_barriers[named].arrived, named_barriers[named].expected, named);
         else
             snprintf(text, size, "block (%u, %u, %u): deadlock: %d of %d threads wait at the barrier in %s, the others have left the kernel",
                 block_index.x, block_index.y, block_index.z, at_barrier, threads, barrier);
@@ -423,6 +456,7 @@ namespace emulation
             warps[i].unborn = FULL;
             warps[i].arrived = warps[i].set = warps[i].syncs = 0;
         }
+        for (NamedBarrier& barrier : named_barriers) barrier.arrived = 0;
         begin_interval();
         block_epoch = epoch;
         acquired = false;
@@ -430,8 +464,10 @@ namespace emulation
         __builtin_memset(dynamic_shared, 0xFF, launch->shared_bytes + launch->shared_guard);
         while (!failed)
         {
+            woken = false;
             for (int i = 0; i < warp_count && !failed; i++) run_warp(i);
             if (failed || done == threads) break;
+            if (woken) continue;
             if (at_barrier != threads) { report_deadlock(); break; }
             if (!same_barrier()) break;
             at_barrier = 0;

@@ -285,6 +285,51 @@ namespace emulation
         }
         release();
     }
+
+    // One element of a tile of 64 columns in shared memory: rows of 128 bytes, whose pieces of 16 bytes are permuted by the row's number.
+    inline unsigned short* tile_element(unsigned long long tile, int row, int column)
+    {
+        unsigned long long at = ((tile & 0x3FFF) << 4) + row * 128 + column * 2;
+        return (unsigned short*)(dynamic_shared + (at ^ (at >> 3 & 0x70)));
+    }
+
+    // d[64 x 64] += a[64 x 16] b[16 x 64] in bfloat16, a warp's 16 rows; the tiles as `wgmma` takes them, plain or transposed. The product is made at once, not at the wait for it.
+    template <bool TRANSPOSED_LEFT, bool TRANSPOSED_RIGHT> EMULATION_RUNTIME void multiply_tiles(float (&d)[32], unsigned long long a, unsigned long long b)
+    {
+        Warp& w = warp();
+        w.pointers[0][lane()] = d;
+        if (!complete(MMA, "wgmma", FULL)) return;
+        float left[16][16], right[16][64];
+        int row0 = (current >> 5) % 4 * 16;
+        void* site = __builtin_return_address(0);
+        for (int k = 0; k < 16; k++)
+        {
+            for (int i = 0; i < 16; i++)
+            {
+                unsigned short* element = TRANSPOSED_LEFT ? tile_element(a, k, row0 + i) : tile_element(a, row0 + i, k);
+                if ((TRANSPOSED_LEFT ? i : k) % 8 == 0) access(element, 16, false, site);
+                left[i][k] = from_bf16(*element);
+            }
+            for (int j = 0; j < 64; j++)
+            {
+                unsigned short* element = TRANSPOSED_RIGHT ? tile_element(b, k, j) : tile_element(b, j, k);
+                if ((TRANSPOSED_RIGHT ? j : k) % 8 == 0) access(element, 16, false, site);
+                right[k][j] = from_bf16(*element);
+            }
+        }
+        for (int i = 0; i < 32; i++)
+        {
+            float* out = (float*)w.pointers[0][i];
+            for (int e = 0; e < 32; e++)
+            {
+                int row = i / 4 + (e >> 1 & 1) * 8, column = (e >> 2) * 8 + i % 4 * 2 + (e & 1);
+                float sum = 0.f;
+                for (int k = 0; k < 16; k++) sum += left[row][k] * right[k][column];
+                out[e] += sum;
+            }
+        }
+        release();
+    }
 }
 
 inline float exp2_approximate(float x) { float r = exp2f(x); return r < 1.17549435e-38f ? 0.f : r; }
@@ -298,6 +343,16 @@ inline unsigned smem_u32(const void* p) { return (unsigned)((const unsigned char
 // Rounded to nearest, ties away from zero, to ten bits of mantissa.
 inline unsigned tf32(float x) { unsigned bits = __float_as_uint(x); return __builtin_isfinite(x) ? (bits + 0x1000u) & ~0x1FFFu : bits; }
 
+
+inline unsigned long long desc(const void* tile) { return smem_u32(tile) >> 4; }
+template <int TA, int TB> inline void wgmma64(float (&d)[32], unsigned long long a, unsigned long long b) { emulation::multiply_tiles<TA != 0, TB != 0>(d, a, b); }
+template <int NUMBER> inline void bar(int threads) { emulation::named_barrier(NUMBER, threads); }
+inline void wg_fence() {}
+inline void wg_commit() {}
+template <int N> inline void wg_wait() {}
+inline void proxy_fence() {}
+template <int N> inline void raise_registers() {}
+template <int N> inline void lower_registers() {}
 
 // The copy takes place at the wait that covers it: whoever reads earlier finds what was there before.
 EMULATION_RUNTIME inline void cp16(void* to, const void* from, bool valid)

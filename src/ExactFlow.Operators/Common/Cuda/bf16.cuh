@@ -1,5 +1,9 @@
 // bfloat16 without the toolkit's headers: kernels are compiled where only the run-time compiler may be installed.
 
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+#endif
+
 struct bf16 { unsigned short bits; };
 struct bf16x2 { unsigned int bits; };
 

@@ -2,10 +2,6 @@
 
 // Elements of either format as float, pieces of 16 bytes, sums over warps and blocks, gradients to write or add to.
 
-#ifndef DYNAMIC_SHARED
-#define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
-#endif
-
 #define EACH(i, n) for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (i64)gridDim.x * blockDim.x)
 
 // Instantiates a kernel template `name<T>(const Args)` as name_float32 and name_bfloat16.

@@ -6,6 +6,7 @@
 constexpr int TILE = 64 * 64;   // elements of a tile
 __device__ __forceinline__ int swz(int r, int c) { return r * 64 + ((((c >> 3) ^ r) & 7) << 3) + (c & 7); }
 
+#ifndef EXACTFLOW_EMULATION
 __device__ __forceinline__ u64 desc(const bf16* p) { return (u64)((smem_u32(p) & 0x3FFFF) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62); }
 __device__ __forceinline__ void wg_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wg_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -25,6 +26,10 @@ template <int TA, int TB> __device__ __forceinline__ void wgmma64(float (&d)[32]
           "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
         : "l"(a), "l"(b), "n"(TA), "n"(TB));
 }
+// The registers that each thread of this warpgroup may use from now on.
+template <int N> __device__ __forceinline__ void raise_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N> __device__ __forceinline__ void lower_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+#endif
 // d += A B over a depth of 64: A and B one tile each (64 rows, or 64 columns, deep).
 template <int TA, int TB> __device__ __forceinline__ void product64(float (&d)[32], const bf16* a, const bf16* b)
 {

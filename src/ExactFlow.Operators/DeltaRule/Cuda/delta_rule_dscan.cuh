@@ -140,7 +140,7 @@ __device__ __forceinline__ void dscan_consumer(const BackArgs& g, DShared<K>& sm
 template <int K, bool FULL>
 __device__ __forceinline__ void dscan(const BackArgs& g)
 {
-    extern __shared__ unsigned char raw[];
+    DYNAMIC_SHARED(raw);
     DShared<K>& sm = *reinterpret_cast<DShared<K>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
     const int seq = blockIdx.x / g.segments, seg = blockIdx.x % g.segments, h = blockIdx.y, v0 = blockIdx.z * 64, hk = h / (g.H / g.HK);
     const int first = g.ranges[blockIdx.x].x, last = g.ranges[blockIdx.x].y - 1;

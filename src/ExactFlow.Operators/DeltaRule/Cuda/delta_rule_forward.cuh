@@ -147,7 +147,7 @@ __device__ __forceinline__ void scan_consumer(const ScanArgs& g, ScanShared<K>& 
 template <int K, bool FULL>
 __device__ __forceinline__ void scan(const ScanArgs& g)
 {
-    extern __shared__ unsigned char raw[];
+    DYNAMIC_SHARED(raw);
     ScanShared<K>& sm = *reinterpret_cast<ScanShared<K>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
     const int seq = blockIdx.x / g.segments, seg = blockIdx.x % g.segments, h = blockIdx.y, slice = blockIdx.z;
     const int first = g.ranges[blockIdx.x].x, last = g.ranges[blockIdx.x].y, hk = h / (g.H / g.HK);
@@ -217,7 +217,7 @@ template <int K> __device__ __forceinline__ void fetch_map(float (&map)[K][K + 4
 template <int K, bool BACK>
 __device__ __forceinline__ void combine(const CombineArgs& g)
 {
-    extern __shared__ __align__(16) unsigned char raw[];
+    DYNAMIC_SHARED(raw);
     CombineShared<K>& sm = *reinterpret_cast<CombineShared<K>*>(raw);
     const int h = blockIdx.y, v0 = blockIdx.z * 16, tid = threadIdx.x, n = g.segments;
     const i64 seq = blockIdx.x, head = seq * g.H + h;

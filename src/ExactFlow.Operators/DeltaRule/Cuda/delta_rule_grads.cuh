@@ -398,17 +398,17 @@ template <int K> __device__ __forceinline__ void grads_k(const BackArgs& g, GSha
 template <int K>
 __device__ __forceinline__ void grads(const BackArgs& g)
 {
-    extern __shared__ unsigned char raw[];
+    DYNAMIC_SHARED(raw);
     GShared<K>& sm = *reinterpret_cast<GShared<K>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
     const int items = g.total_chunks * g.H, wg = threadIdx.x >> 7, tid = threadIdx.x & 127;
     if (wg == 3)
     {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
+        lower_registers<72>();
         grads_load<K>(g, sm, items, tid);
     }
     else
     {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 144;");
+        raise_registers<144>();
         if (wg == 0) grads_q<K>(g, sm, items, tid);
         else if (wg == 1) grads_k<K>(g, sm, items, tid);
         else grads_w<K>(g, sm, items, tid);
