@@ -14,6 +14,9 @@ public sealed unsafe class CudaDevice : Device
 
     private const uint NonBlockingStream = 1;
 
+    /// <summary>The first CUDA whose graphs keep kernels that begin early: 12.3.</summary>
+    private const int EarlyBeginDriver = 12_030;
+
     [ThreadStatic]
     private static nint contextOfThread;
 
@@ -44,6 +47,8 @@ public sealed unsafe class CudaDevice : Device
             UseOnThisThread();
             MultiprocessorCount = Attribute(CudaDeviceAttribute.MultiprocessorCount);
             ComputeCapability = new Version(Attribute(CudaDeviceAttribute.ComputeCapabilityMajor), Attribute(CudaDeviceAttribute.ComputeCapabilityMinor));
+            Check(driver.DriverGetVersion(out int version), "cuDriverGetVersion");
+            AllowsEarlyBegin = ComputeCapability.Major >= 9 && version >= EarlyBeginDriver;
             MaxSharedBytes = Attribute(CudaDeviceAttribute.MaxSharedMemoryPerBlockOptIn);
             ModelName = ReadModelName();
             Check(driver.DeviceTotalMem(out nuint bytes, device), "cuDeviceTotalMem");
@@ -85,6 +90,12 @@ public sealed unsafe class CudaDevice : Device
 
     /// <summary>Bytes of shared memory that a block may use.</summary>
     public int MaxSharedBytes { get; }
+
+    /// <summary>
+    /// Whether kernels that can begin before the one ahead of them has ended (<see cref="LaunchGeometry.BeginsEarly"/>) may do so: from compute capability 9.0
+    /// and CUDA 12.3 on, as long as nobody says otherwise. Results are the same either way.
+    /// </summary>
+    public bool AllowsEarlyBegin { get; set; }
 
     /// <summary>The kernels of this device, compiled when first asked for.</summary>
     public KernelLibrary Kernels { get; }
@@ -145,6 +156,7 @@ public sealed unsafe class CudaDevice : Device
             throw new ArgumentException($"Kernel {function.Name} cannot be launched with {geometry}: {problem}.", nameof(geometry));
         }
 
+        geometry = geometry with { BeginsEarly = geometry.BeginsEarly && AllowsEarlyBegin };
         UseOnThisThread();
         fixed (nint* pointers = arguments)
         {
