@@ -43,11 +43,19 @@ internal sealed class GraphedStep : IDisposable
         hostTargets = new int[hostInputs.Length];
         hostLosses = new float[options.Accumulation];
         reservation = device.Pool.Reserve();
-        inputs = device.Persistent([rows, options.Time], DType.Int32);
-        targets = device.Persistent([rows, options.Time], DType.Int32);
-        losses = device.Persistent([options.Accumulation]);
-        one = device.Persistent([]);
-        one.CopyFrom<float>([1f]);
+        try
+        {
+            inputs = device.Persistent([rows, options.Time], DType.Int32);
+            targets = device.Persistent([rows, options.Time], DType.Int32);
+            losses = device.Persistent([options.Accumulation]);
+            one = device.Persistent([]);
+            one.CopyFrom<float>([1f]);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>Does one step on the windows of a text from a position on.</summary>
@@ -79,10 +87,10 @@ internal sealed class GraphedStep : IDisposable
     public void Dispose()
     {
         graph?.Dispose();
-        inputs.Dispose();
-        targets.Dispose();
-        losses.Dispose();
-        one.Dispose();
+        inputs?.Dispose();
+        targets?.Dispose();
+        losses?.Dispose();
+        one?.Dispose();
         reservation.Dispose();
     }
 
