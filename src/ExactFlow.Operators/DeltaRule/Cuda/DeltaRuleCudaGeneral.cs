@@ -87,6 +87,10 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
             Chunks = chunks, Ranges = ranges, Initial = Address(inputs.InitialState), Output = output.Address, FinalState = Address(finalState),
             Boundary = Address(boundary), Update = Address(update), Sizes = Sizes, Scale = inputs.Scale,
         });
+        if (boundary is null)
+        {
+            Release();
+        }
     }
 
     /// <inheritdoc/>
@@ -112,6 +116,7 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
         Launch(BackwardSource, GradientsKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, GradientThreads, 1, 1, shared.Gradients), arguments);
         SumHeads(headQuery, query);
         SumHeads(headKey, key);
+        Release();
     }
 
     /// <summary>Dynamic shared memory of each kernel, in the order of its tiles in the sources.</summary>
@@ -124,6 +129,15 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
             sizeof(float) * (rows + squares + (3 * C * Slice) + state),
             sizeof(float) * (rows + squares + (4 * C * Slice) + state),
             sizeof(float) * (Math.Max(rows, ((3 * C) + padded) * SquareRow) + (3 * C * row) + squares));
+    }
+
+    /// <summary>Ends what only this run needed, instead of leaving it to the end of the step.</summary>
+    private void Release()
+    {
+        foreach (Tensor? tensor in (ReadOnlySpan<Tensor?>)[inverse, attention, scan, tokens, boundary, update])
+        {
+            tensor?.Dispose();
+        }
     }
 
     private static nint Address(Tensor? tensor) => tensor?.Address ?? 0;

@@ -79,16 +79,20 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
             Initial = Address(initialState), Output = output.Address, FinalState = Address(finalState), Boundary = Address(boundary), Update = Address(update), Transition = Address(transition),
             Scale = scale, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments,
         };
-        if (plan.Segments > 1)
+        using Tensor? starts = plan.Segments > 1 ? device.Empty(SegmentStates) : null;
+        if (starts is not null)
         {
             using Tensor zeroStates = device.Empty(SegmentStates);
-            Tensor starts = device.Empty(SegmentStates);
             CudaLaunch.Run(device, ForwardSource, $"delta_segments_{sizes.KeyDim}", ScanGeometry(shared.Scan, sizes.KeyDim / 64), arguments with { FinalState = zeroStates.Address, Initial = 0, Boundary = 0, Update = 0 });
             Combine("delta_combine", zeroStates, initialState, starts, shared.Combine);
             arguments.Initial = starts.Address;
         }
 
         CudaLaunch.Run(device, ForwardSource, $"delta_scan_{sizes.KeyDim}", ScanGeometry(shared.Scan, 0), arguments);
+        if (boundary is null)
+        {
+            Release();
+        }
     }
 
     /// <summary>Writes the gradients of all inputs that want one.</summary>
@@ -111,10 +115,10 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
             GradValue = gradValue.Address, GradBeta = gradBeta.Address, GradLogDecay = gradLogDecay.Address, Beta = Address(beta), LogDecay = Address(logDecay), Scale = scale,
             Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments, Rule = DeltaRuleCuda.NumberOf(rule), Gated = rule.Decays ? 1 : 0, TotalChunks = plan.ChunkCount,
         };
-        if (plan.Segments > 1)
+        using Tensor? ends = plan.Segments > 1 ? device.Empty(SegmentStates) : null;
+        if (ends is not null)
         {
             using Tensor zeroStates = device.Empty(SegmentStates);
-            Tensor ends = device.Empty(SegmentStates);
             CudaLaunch.Run(device, BackwardSource, $"delta_dsegments_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments with { GradFinal = 0, GradInitial = zeroStates.Address });
             Combine("delta_combine_back", zeroStates, gradFinal, ends, shared.Combine);
             arguments.GradFinal = ends.Address;
@@ -128,6 +132,17 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
         foreach (OverwrittenGradient gradient in (ReadOnlySpan<OverwrittenGradient>)[gradQuery, gradKey, gradValue, gradBeta, gradLogDecay, gradInitial])
         {
             gradient.Finish(device);
+        }
+
+        Release();
+    }
+
+    /// <summary>Ends what only this run needed, instead of leaving it to the end of the step.</summary>
+    private void Release()
+    {
+        foreach (Tensor? tensor in (ReadOnlySpan<Tensor?>)[inverse, attention, scalars, backwardScalars, boundary, update, transition])
+        {
+            tensor?.Dispose();
         }
     }
 
