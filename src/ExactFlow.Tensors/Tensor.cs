@@ -47,14 +47,7 @@ public sealed unsafe class Tensor : IDisposable
     public bool RequiresGrad => gradient is not null;
 
     /// <summary>The gradient of the loss with respect to it, of its own shape, or null as long as nobody wrote one.</summary>
-    public Tensor? Grad
-    {
-        get
-        {
-            Tensor? written = gradient is { IsWritten: true } slot ? slot.Value : null;
-            return written is null || written.Shape == Shape ? written : written.View(Shape);
-        }
-    }
+    public Tensor? Grad => gradient is { IsWritten: true, Value: not null } slot ? InShape(slot, Shape) : null;
 
     /// <summary>Whether a gradient was written.</summary>
     internal bool HasGrad => gradient is { IsWritten: true };
@@ -125,7 +118,7 @@ public sealed unsafe class Tensor : IDisposable
         slot.Value ??= slot.IsPersistent ? Device.Persistent(slot.Shape, slot.Type) : EmptyGradient(slot);
         accumulate = slot.IsWritten;
         slot.IsWritten = true;
-        return slot.Value.Shape == Shape ? slot.Value : slot.Value.View(Shape);
+        return InShape(slot, Shape);
     }
 
     /// <summary>
@@ -383,6 +376,7 @@ public sealed unsafe class Tensor : IDisposable
         {
             (to.Value, to.IsWritten, to.IsAdopted) = (from.Value, from.IsWritten, from.IsAdopted);
             (from.Value, from.IsWritten, from.IsAdopted) = (null, false, false);
+            EndReshaped(from);
         }
     }
 
@@ -405,8 +399,38 @@ public sealed unsafe class Tensor : IDisposable
         Disown(slot, shared);
     }
 
+    /// <summary>The gradient in the shape of whoever asks. The view of a step's gradient is kept and ends with it, so that it holds no memory beyond that.</summary>
+    private static Tensor InShape(GradientSlot slot, Shape shape)
+    {
+        Tensor value = slot.Value!;
+        if (value.Shape == shape)
+        {
+            return value;
+        }
+
+        if (slot.IsPersistent)
+        {
+            return value.View(shape);
+        }
+
+        // A view made in a part of the step that is over has ended with it.
+        if (slot.Reshaped is not { buffer: not null } known || known.Shape != shape)
+        {
+            slot.Reshaped = value.View(shape);
+        }
+
+        return slot.Reshaped!;
+    }
+
+    private static void EndReshaped(GradientSlot slot)
+    {
+        slot.Reshaped?.ReleaseBuffer();
+        slot.Reshaped = null;
+    }
+
     private static void Disown(GradientSlot slot, Tensor value)
     {
+        EndReshaped(slot);
         if (slot.IsAdopted)
         {
             slot.IsAdopted = false;
@@ -473,6 +497,9 @@ public sealed unsafe class Tensor : IDisposable
     {
         /// <summary>The gradient in the shape of the tensor that asked for it, or null until it is first written.</summary>
         public Tensor? Value;
+
+        /// <summary><see cref="Value"/> in another shape that was asked for last.</summary>
+        public Tensor? Reshaped;
 
         /// <summary>Whether <see cref="Value"/> holds a gradient, and not only memory.</summary>
         public bool IsWritten;

@@ -91,4 +91,28 @@ public sealed class AdoptedGradientTests : IDisposable
         Assert.False(x.TryAdoptGrad(device.From<float>([4], [1])));
         Assert.Equal([3f], x.Grad!.ToHost<float>());
     }
+
+    [Fact]
+    public void AGradientInAnotherShapeEndsWithTheGradient()
+    {
+        using Step step = device.BeginStep();
+        Tensor y = device.Empty([2, 3]);
+        int whileHeld = 0;
+        step.Tape.Record(y, () =>
+        {
+            whileHeld = device.Pool.RentedBlocks;
+            Assert.Equal([1f, 1f, 1f, 1f, 1f, 1f], y.Grad!.ToHost<float>());
+        });
+        Tensor flat = y.Reshape([6]);
+        Tensor sum = device.Empty([1]);
+        step.Tape.Record(sum, () =>
+        {
+            flat.GradForWrite(out _).Span<float>().Fill(1);
+            Assert.Equal(flat.Shape, flat.Grad!.Shape);
+        });
+
+        sum.Backward(device.From<float>([3], [1]));
+
+        Assert.Equal(whileHeld - 1, device.Pool.RentedBlocks);
+    }
 }
