@@ -15,7 +15,7 @@ public sealed class StepMemoryTests
     private const int Hidden = 1024;
 
     [Theory]
-    [InlineData(Recomputation.None, 25.5)]
+    [InlineData(Recomputation.None, 24.5)]
     [InlineData(Recomputation.Light, 10.6)]
     [InlineData(Recomputation.Mlp, 5.1)]
     [InlineData(Recomputation.Block, 1)]
