@@ -172,7 +172,7 @@ public sealed class OpTests
     private static CliResult Refused(TemporaryFolder folder, params string[] more) =>
         CliProcess.Run(folder.Path, ["op", "--input", "in.safetensors", "--output", "out.safetensors", .. more]);
 
-    private static void AssertClose(SafetensorsFile expected, SafetensorsFile actual, double tolerance, params string[] names)
+    internal static void AssertClose(SafetensorsFile expected, SafetensorsFile actual, double tolerance, params string[] names)
     {
         foreach (string name in names)
         {

@@ -7,7 +7,12 @@ namespace ExactFlow.Training.Benchmarks;
 /// <summary>The matrix-product rate that a training step's rate is a share of, measured on the device itself.</summary>
 public static class DeviceCeiling
 {
-    /// <summary>Operations per second of a large square product: of 1024 rows in float32 on the CPU, in the activations' format and large enough to fill it on a GPU.</summary>
+    private const int RowsPerMultiprocessor = 64;
+
+    /// <summary>
+    /// Operations per second of a large square product: of 1024 rows in float32 on the CPU, in the activations' format and large enough to fill it on a GPU.
+    /// 0 where there is no room for it.
+    /// </summary>
     public static double MatrixProductFlops(Device device, DType precision) => device switch
     {
         CpuDevice cpu => 1e9 * MachineCeilings.Measure(cpu.Workers).MatrixProductGigaflops,
@@ -17,9 +22,19 @@ public static class DeviceCeiling
 
     private static double MeasureAndForget(CudaDevice device, DType precision)
     {
-        double rate = CudaCeilings.MatrixProductRate(device, precision);
-        device.Pool.Trim();
-        device.Pool.ResetPeak();
-        return rate;
+        try
+        {
+            // 8,448 rows on an H100: tiles of 128 x 128 in a multiple of the multiprocessors.
+            return CudaCeilings.MatrixProductRate(device, precision, RowsPerMultiprocessor * device.MultiprocessorCount);
+        }
+        catch (OutOfMemoryException)
+        {
+            return 0;
+        }
+        finally
+        {
+            device.Pool.Trim();
+            device.Pool.ResetPeak();
+        }
     }
 }
