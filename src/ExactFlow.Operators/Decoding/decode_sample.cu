@@ -7,8 +7,9 @@
 // Weights e^((logit - highest) / temperature) are whole numbers of 2^-44, so their sums do not depend on the order in which threads add: the same logits give the
 // same token every time. The host sums doubles; both agree but for draws within 1e-9 of the border between two tokens.
 //
-// Nothing is sorted. Top-k, top-p and the draw itself are one question: in an order of the tokens, where does a running sum (of ones, or of weights) reach a
-// target? A histogram over a digit of the order's key narrows the place down, digit after digit, and last come tokens of one key by their number.
+// Top-k, top-p and the draw itself are one question: in an order of the tokens, where does a running sum (of ones, or of weights) reach a target? A histogram
+// over the distance from the highest logit gives the place roughly. Mostly few tokens lie above it: they are collected and sorted, and the rest is done on that
+// list. Otherwise nothing is sorted: histograms over the digits of the logits narrow the place down, and last come tokens of one logit by their number.
 
 struct SampleArgs
 {
@@ -24,7 +25,7 @@ struct SampleArgs
     int top_k, vocabulary, hidden, batch;
 };
 
-constexpr int THREADS = 1024, BINS = 2048;
+constexpr int THREADS = 1024, BINS = 2048, LIST = 2048;
 constexpr double ONE = 17592186044416.0;        // 2^44
 constexpr int NOT_A_NUMBER = -1, ALL_IMPOSSIBLE = -2;
 
@@ -33,8 +34,8 @@ struct Shared
     u64 sums[33];
     double values[32];
     u64 target;
-    int numbers[32], bin;
-    u64 bins[BINS];
+    int numbers[32], bin, count;
+    u64 bins[BINS];                            // histograms; then the list of tokens
 };
 
 // One sequence's logits, as options and tokens seen change them.
@@ -97,26 +98,38 @@ __device__ __forceinline__ u64 block_scan(Shared& s, u64 x, u64& total)
 enum Measure { BY_NUMBER, BY_WEIGHT };
 
 // Among the tokens with a given key, or among all of them without an order: the first, by number, at which the running sum reaches target.
+// Every warp adds up a stretch of the vocabulary; the one that has the place walks through its own again.
 __device__ __forceinline__ int find_token(Shared& s, const SampleArgs& g, const Logits& logits, const u64* weights, const Kept& kept, bool any_key, u32 key, Measure measure, u64 target)
 {
-    int share = (g.vocabulary + THREADS - 1) / THREADS, begin = min(g.vocabulary, (int)threadIdx.x * share), end = min(g.vocabulary, begin + share);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, share = (g.vocabulary + THREADS - 1) / THREADS * 32;
+    int begin = min(g.vocabulary, warp * share), end = min(g.vocabulary, begin + share);
     u64 sum = 0, total;
-    for (int i = begin; i < end; i++)
+    for (int i = begin + lane; i < end; i += 32)
     {
         u32 own = key_of(logits(i));
         if ((any_key || own == key) && keeps(kept, own, i, weights[i])) sum += measure == BY_NUMBER ? 1 : weights[i];
     }
-    u64 before = block_scan(s, sum, total);
-    if (before < target && before + sum >= target)
-        for (int i = begin; i < end; i++)
+    u64 before = block_scan(s, sum, total), stretch = warp_scan(sum);
+    before = __shfl_sync(0xFFFFFFFFu, before, 0);                   // of the warps ahead
+    stretch = __shfl_sync(0xFFFFFFFFu, stretch, 31);
+    if (before < target && before + stretch >= target)
+        for (int first = begin; first < end; first += 32)
         {
-            u32 own = key_of(logits(i));
-            if ((any_key || own == key) && keeps(kept, own, i, weights[i])) before += measure == BY_NUMBER ? 1 : weights[i];
-            if (before >= target)
+            int i = first + lane;
+            u64 own = 0;
+            if (i < end)
             {
-                s.bin = i;
+                u32 own_key = key_of(logits(i));
+                if ((any_key || own_key == key) && keeps(kept, own_key, i, weights[i])) own = measure == BY_NUMBER ? 1 : weights[i];
+            }
+            u64 inclusive = before + warp_scan(own);
+            unsigned reached = __ballot_sync(0xFFFFFFFFu, inclusive >= target);
+            if (reached)
+            {
+                if (lane == 0) s.bin = first + __ffs(reached) - 1;
                 break;
             }
+            before = __shfl_sync(0xFFFFFFFFu, inclusive, 31);
         }
     __syncthreads();
     int token = s.bin;
@@ -150,11 +163,16 @@ __device__ __forceinline__ int find_bin(Shared& s, u64& target)
     return bin;
 }
 
+// The bin of a logit in the first histogram: over its distance from the highest one, which spreads tokens well. Beyond e^-31 all share the lowest.
+__device__ __forceinline__ int coarse_bin(const SampleArgs& g, double x, double highest)
+{
+    double distance = (highest - x) * ((BINS - 1) / (31.0 * g.temperature));
+    return BINS - 1 - (distance < BINS - 1 ? (int)distance : BINS - 1);
+}
+
 // The last token of the smallest prefix, in falling order of logits, whose measure reaches target, which is at least 1 and at most the measure of all.
-// The first histogram is over the distance from the highest logit, which spreads tokens well over the bins; the others are over the bits of the key.
 __device__ __forceinline__ Kept find_prefix(Shared& s, const SampleArgs& g, const Logits& logits, const u64* weights, const Kept& kept, double highest, Measure measure, u64 target)
 {
-    double spread = (BINS - 1) / (31.0 * g.temperature);
     int coarse = -1;
     u32 prefix = 0;
     for (int level = 0; level < 4; level++)
@@ -164,8 +182,8 @@ __device__ __forceinline__ Kept find_prefix(Shared& s, const SampleArgs& g, cons
         __syncthreads();
         for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
         {
-            double x = logits(i), distance = (highest - x) * spread;
-            int bin = BINS - 1 - (distance < BINS - 1 ? (int)distance : BINS - 1);
+            double x = logits(i);
+            int bin = coarse_bin(g, x, highest);
             u32 key = key_of(x);
             if (level > 0)
             {
@@ -256,6 +274,85 @@ __device__ __forceinline__ double uniform(u64 seed, u64 stream, u64 position)
     return (double)(((u64)c1 << 32 | c0) >> 11) * (1.0 / 9007199254740992.0);
 }
 
+// How many whole parts of 2^-44 a token weighs.
+__device__ __forceinline__ u64 weight_of(const SampleArgs& g, double x, double highest) { return (u64)(exp((x - highest) * (1 / g.temperature)) * ONE + 0.5); }
+
+// A whole number from 1 to total.
+__device__ __forceinline__ u64 random_target(const SampleArgs& g, int sequence, u64 total)
+{
+    u64 target = (u64)(uniform(g.seed, g.stream + sequence, g.drawn[sequence]) * (double)total) + 1;
+    return target < total ? target : total;
+}
+
+__device__ __forceinline__ u64 part_of(double share, u64 total)
+{
+    u64 part = (u64)ceil(share * (double)total);
+    return part > 0 ? part : 1;
+}
+
+// Lists the tokens of the bins from coarse upwards in falling order of logits, equal ones by number: (key, ~token) in s.bins. How many there are, or -1 when
+// there is no room for them.
+__device__ __forceinline__ int sorted_list(Shared& s, const SampleArgs& g, const Logits& logits, double highest, int coarse)
+{
+    if (threadIdx.x == 0) s.count = 0;
+    __syncthreads();
+#pragma unroll 4
+    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
+    {
+        double x = logits(i);
+        if (coarse_bin(g, x, highest) < coarse) continue;
+        int place = atomicAdd(&s.count, 1);
+        if (place < LIST) s.bins[place] = (u64)key_of(x) << 32 | (u32)~i;
+    }
+    __syncthreads();
+    int count = s.count, size = 2;
+    if (count > LIST) return -1;
+    while (size < count) size *= 2;
+    for (int i = count + threadIdx.x; i < size; i += THREADS) s.bins[i] = 0;
+    __syncthreads();
+
+    // Bitonic: runs that rise and fall in turns are merged until one is left, which falls.
+    for (int run = 2; run <= size; run *= 2)
+        for (int step = run / 2; step > 0; step /= 2)
+        {
+            int low = threadIdx.x / step * 2 * step + threadIdx.x % step, high = low + step;
+            if (high < size && (s.bins[low] < s.bins[high]) == ((low & run) == 0))
+            {
+                u64 other = s.bins[low];
+                s.bins[low] = s.bins[high];
+                s.bins[high] = other;
+            }
+            __syncthreads();
+        }
+    return count;
+}
+
+// Of a sorted list: the first `most` tokens; of these, where `share` is below 1, the smallest prefix that weighs at least that share of `all` (0: of themselves);
+// of these, those of at least a weight; and of these one is drawn.
+__device__ __forceinline__ int draw_from_list(Shared& s, const SampleArgs& g, const Logits& logits, double highest, int count, double share, u64 all, int sequence)
+{
+    int place = threadIdx.x * 2;
+    u64 own[2], total;
+    for (int j = 0; j < 2; j++) own[j] = place + j < count ? weight_of(g, logits(~(u32)s.bins[place + j]), highest) : 0;
+    u64 before = block_scan(s, own[0] + own[1], total);
+    u64 needed = share < 1 ? part_of(share, all > 0 ? all : total) : total, least = (u64)(g.min_p * ONE + 0.5);
+    for (int j = 0; j < 2; j++)
+    {
+        bool keeps = before < needed && own[j] >= least;
+        before += own[j];
+        if (!keeps) own[j] = 0;
+    }
+    before = block_scan(s, own[0] + own[1], total);
+    u64 target = random_target(g, sequence, total);
+    for (int j = 0; j < 2; j++)
+    {
+        if (before < target && before + own[j] >= target) s.bin = ~(u32)s.bins[place + j];
+        before += own[j];
+    }
+    __syncthreads();
+    return s.bin;
+}
+
 __device__ __forceinline__ int draw(Shared& s, const SampleArgs& g, const Logits& logits, int sequence)
 {
     double highest;
@@ -264,27 +361,43 @@ __device__ __forceinline__ int draw(Shared& s, const SampleArgs& g, const Logits
     if (g.temperature == 0) return first;
     if (highest == -__longlong_as_double(0x7FF0000000000000ll)) return ALL_IMPOSSIBLE;
 
-    u64* weights = g.weights + (i64)sequence * g.vocabulary;
-    double factor = 1 / g.temperature;
-    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS) weights[i] = (u64)(exp((logits(i) - highest) * factor) * ONE + 0.5);
-    __syncthreads();
+    if (g.top_k > 0 && g.top_k <= LIST)
+    {
+        for (int i = threadIdx.x; i < BINS; i += THREADS) s.bins[i] = 0;
+        __syncthreads();
+#pragma unroll 4
+        for (int i = threadIdx.x; i < g.vocabulary; i += THREADS) atomicAdd((u32*)&s.bins[coarse_bin(g, logits(i), highest)], 1u);
+        __syncthreads();
+        u64 target = min(g.top_k, g.vocabulary);
+        int coarse = find_bin(s, target), count = sorted_list(s, g, logits, highest, coarse);
+        if (count >= 0) return draw_from_list(s, g, logits, highest, min(count, g.top_k), g.top_p, 0, sequence);
+    }
 
+    u64* weights = g.weights + (i64)sequence * g.vocabulary;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS) weights[i] = weight_of(g, logits(i), highest);
+    __syncthreads();
     Kept kept = {false, 0, 0, 0};
     if (g.top_k > 0 && g.top_k < g.vocabulary) kept = find_prefix(s, g, logits, weights, kept, highest, BY_NUMBER, g.top_k);
     if (g.top_p < 1)
     {
-        u64 target = (u64)ceil(g.top_p * (double)total_of(s, g, logits, weights, kept));
-        kept = find_prefix(s, g, logits, weights, kept, highest, BY_WEIGHT, target > 0 ? target : 1);
+        u64 all = total_of(s, g, logits, weights, kept), target = part_of(g.top_p, all);
+        if (g.top_k == 0)
+        {
+            for (int i = threadIdx.x; i < BINS; i += THREADS) s.bins[i] = 0;
+            __syncthreads();
+            for (int i = threadIdx.x; i < g.vocabulary; i += THREADS) atomicAdd(&s.bins[coarse_bin(g, logits(i), highest)], weights[i]);
+            __syncthreads();
+            u64 left = target;
+            int coarse = find_bin(s, left), count = sorted_list(s, g, logits, highest, coarse);
+            if (count >= 0) return draw_from_list(s, g, logits, highest, count, g.top_p, all, sequence);
+        }
+        kept = find_prefix(s, g, logits, weights, kept, highest, BY_WEIGHT, target);
     }
     kept.least = (u64)(g.min_p * ONE + 0.5);
-
-    u64 total = total_of(s, g, logits, weights, kept);
-    u64 target = (u64)(uniform(g.seed, g.stream + sequence, g.drawn[sequence]) * (double)total) + 1;
-    target = target < total ? target : total;
+    u64 target = random_target(g, sequence, total_of(s, g, logits, weights, kept));
     bool sorted = g.top_k > 0 || g.top_p < 1;
-    int token = sorted ? find_prefix(s, g, logits, weights, kept, highest, BY_WEIGHT, target).token : find_token(s, g, logits, weights, kept, true, 0, BY_WEIGHT, target);
-    if (threadIdx.x == 0) g.drawn[sequence]++;
-    return token;
+    return sorted ? find_prefix(s, g, logits, weights, kept, highest, BY_WEIGHT, target).token : find_token(s, g, logits, weights, kept, true, 0, BY_WEIGHT, target);
 }
 
 // The residual stream begins with the token's embedding; beside it what the first norm needs: times the norm's weight, and its squares in tiles of eight.
@@ -317,6 +430,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const Sample
     __syncthreads();
     if (threadIdx.x == 0)
     {
+        if (g.temperature > 0) g.drawn[sequence]++;
         g.tokens[sequence] = token;
         g.ids[sequence] = max(token, 0);
         if (g.seen != nullptr && token >= 0) g.seen[sequence * g.seen_stride + token] = 1;

@@ -56,6 +56,9 @@ public sealed class SamplingOnGpuTests
         Compare(device, options, 700, position => (position % 700 == 13 ? 30 : 0) + (10 * Normal(position)));
         Compare(device, options, 5, position => position % 5 == 2 ? double.NegativeInfinity : Normal(position));
         Compare(device, options, 1100, _ => -0.0);
+
+        // Flat: most tokens remain, more than are ever sorted.
+        Compare(device, options, 6000, position => 0.05 * Normal(position));
     }
 
     [Theory]
