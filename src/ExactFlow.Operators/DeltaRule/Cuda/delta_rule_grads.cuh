@@ -69,6 +69,10 @@ template <int N> __device__ __forceinline__ float2 row_dots(const bf16 (&tile)[N
     return make_float2(quad_sum(d.x), quad_sum(d.y));
 }
 
+// The last slice of an item is free once the products with its columns are made, which bar 3 says, so that loading goes on under what follows. The rows of the
+// item after next would be loaded there where every slice is the last: their place is in use until the item is done.
+__device__ __forceinline__ bool frees_early(int slice, int slices) { return slices > 1 && slice + 1 == slices; }
+
 // Loads one column slice ahead; meanwhile dV, v . dX and <G, S0>, which need no products.
 template <int K> __device__ __forceinline__ void grads_load(const BackArgs& g, GShared<K>& sm, int items, int tid)
 {
@@ -164,7 +168,7 @@ template <int K> __device__ __forceinline__ void grads_load(const BackArgs& g, G
             dwn = frob = 0.f;
             bar<3>(512);
         }
-        bar<2>(512);   // the slice (and after an item's last, its rows) is used up
+        if (!frees_early(slice, slices)) bar<2>(512);   // the slice (and after an item's last, its rows) is used up
     }
 }
 
@@ -221,7 +225,7 @@ template <int K> __device__ __forceinline__ void grads_q(const BackArgs& g, GSha
 #pragma unroll
                     for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + i * 64 + j * 8) = pack(acc[i][j * 4 + half * 2], acc[i][j * 4 + half * 2 + 1]);
             }
-        bar<2>(512);
+        if (!frees_early(slices - 1, slices)) bar<2>(512);
     }
 }
 
@@ -273,7 +277,7 @@ template <int K> __device__ __forceinline__ void grads_w(const BackArgs& g, GSha
                 *reinterpret_cast<float2*>(exchange + r * K + ((col + r * 8) & (K - 1))) = make_float2(acc[i][e], acc[i][e + 1]);
             }
         bar<4>(384);
-        bar<2>(512);
+        if (!frees_early(slices - 1, slices)) bar<2>(512);
     }
 }
 
@@ -391,7 +395,7 @@ template <int K> __device__ __forceinline__ void grads_k(const BackArgs& g, GSha
                 }
             }
         }
-        bar<2>(512);
+        if (!frees_early(slices - 1, slices)) bar<2>(512);
     }
 }
 
