@@ -15,10 +15,7 @@ public static class Suites
         new("decode", "language models, one token at a time: share of the read bandwidth, and time and memory over the length", DecodeSuite.Run),
         new("math", "float32 functions, vectorised, against the framework's", MathSuite.Run),
         new("operators", "norms, activations, convolutions and the like: bytes they must move, against a copy", OperatorSuite.Run),
-        new("operators-cuda", "the same and AdamW on a GPU in bfloat16, at the shapes of a 374M model, against a copy", OperatorCudaSuite.Run),
-        new("products-cuda", "linear layers, decoding's products, cross-entropy and embedding on a GPU in bfloat16; ratios are shares of its ceilings", ProductsCudaSuite.Run),
         new("tokenizer", "byte-level BPE: learning, encoding, decoding, as a share of one thread's rate", TokenizerSuite.Run),
-        new("delta-cuda", "the delta rule on a GPU, forward and with backward; ratios are to the forward's rate", DeltaRuleCudaSuite.Run),
         .. BenchmarkSuite.OfProject.Where(suite => suite.Name != "matmul"),
     ];
 }

@@ -17,7 +17,7 @@ internal sealed class GraphedStep : IDisposable
     private const int EagerSteps = 2;
 
     private readonly CudaDevice device;
-    private readonly ITrainingTask task;
+    private readonly Func<Tensor, Tensor, Tensor> loss;
     private readonly AdamW optimizer;
     private readonly GraphedStepOptions options;
     private readonly PoolReservation reservation;
@@ -31,11 +31,15 @@ internal sealed class GraphedStep : IDisposable
     private CudaGraph? graph;
     private int eagerSteps;
 
-    /// <summary>Prepares steps of a task on its device.</summary>
-    public GraphedStep(CudaDevice device, ITrainingTask task, AdamW optimizer, GraphedStepOptions options)
+    /// <summary>Prepares steps.</summary>
+    /// <param name="device">The GPU.</param>
+    /// <param name="loss">Inputs and targets, Int32 [batch, time], to the recorded loss.</param>
+    /// <param name="optimizer">Updates the parameters.</param>
+    /// <param name="options">Sizes, and how the step runs.</param>
+    public GraphedStep(CudaDevice device, Func<Tensor, Tensor, Tensor> loss, AdamW optimizer, GraphedStepOptions options)
     {
         this.device = device;
-        this.task = task;
+        this.loss = loss;
         this.optimizer = optimizer;
         this.options = options;
         int rows = options.Batch * options.Accumulation;
@@ -75,9 +79,9 @@ internal sealed class GraphedStep : IDisposable
         losses.CopyTo<float>(hostLosses);
         AdamWResult update = optimizer.FinishStep();
         double sum = 0;
-        foreach (float loss in hostLosses)
+        foreach (float ofBatch in hostLosses)
         {
-            sum += loss;
+            sum += ofBatch;
         }
 
         return (sum / options.Accumulation, update);
@@ -114,9 +118,9 @@ internal sealed class GraphedStep : IDisposable
         {
             using Step step = device.BeginStep();
             step.ReleasesBehindBackward = true;
-            Tensor loss = task.Loss(inputs.Slice(batch * options.Batch, options.Batch), targets.Slice(batch * options.Batch, options.Batch));
-            losses.Slice(batch, 1).CopyFrom(loss);
-            loss.Backward(one);
+            Tensor value = loss(inputs.Slice(batch * options.Batch, options.Batch), targets.Slice(batch * options.Batch, options.Batch));
+            losses.Slice(batch, 1).CopyFrom(value);
+            value.Backward(one);
         }
 
         optimizer.QueueClipAndStep(options.Clip, 1f / options.Accumulation);

@@ -160,7 +160,7 @@ public sealed partial class Trainer : IDisposable
             if (task.Device is CudaDevice gpu)
             {
                 graphedStep ??= new GraphedStep(
-                    gpu, task, optimizer, new GraphedStepOptions(options.Data.BatchSize, data.SequenceLength, options.Data.Accumulation, options.Optimizer.Clip, CapturesSteps));
+                    gpu, task.Loss, optimizer, new GraphedStepOptions(options.Data.BatchSize, data.SequenceLength, options.Data.Accumulation, options.Optimizer.Clip, CapturesSteps));
                 return graphedStep.Run(data, position, rate);
             }
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using ExactFlow.Cli.Parsing;
+using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 using ExactFlow.Training.Benchmarks;
 
@@ -12,7 +13,7 @@ internal static class BenchCommand
     public static Command Create()
     {
         string[] names = [.. BenchmarkSuite.OfProject.Select(suite => suite.Name)];
-        Option<string[]> suites = Settings.Names("--suite", "what to measure", names, names);
+        Argument<string[]> suites = Settings.AnyOf("suite", "what to measure; all of them when none is named", names);
         Option<string?> filter = Settings.Optional("--filter", "only cases whose name contains this", "TEXT");
         Option<double> seconds = Settings.Number("--seconds", "measuring time of a case, all contenders together", 2, 0.01, 3600);
         var command = new CliCommand("bench", "Measures speed. Contenders take turns; rates are medians, and a ratio is the median over the turns of a contender's rate divided by the first one's.")
@@ -20,17 +21,19 @@ internal static class BenchCommand
             Examples =
             [
                 ("exactflow bench", "everything, a few minutes"),
-                ("exactflow bench --suite op --filter \"2t efla\"", "the operator for one rule on two threads"),
-                ("exactflow bench --suite matmul,train --json", "for a script"),
+                ("exactflow bench op --filter \"2t efla\"", "the operator for one rule on two threads"),
+                ("exactflow bench matmul train --json", "for a script"),
+                ("exactflow bench op --device cuda --filter \"x 8\"", "the delta rule on a GPU at three shapes"),
+                ("exactflow bench train --device cuda", "training steps of 374M parameters: tokens per second, memory, share of the product's rate"),
             ],
         };
-        command.Options.Add(suites);
+        command.Arguments.Add(suites);
         command.Options.Add(filter);
         command.Options.Add(seconds);
         CommonOptions common = CommonOptions.AddTo(command);
         command.SetAction(parsed =>
         {
-            common.Open(parsed).Dispose();
+            using Device device = common.Open(parsed);
             var options = new BenchmarkOptions
             {
                 Filter = parsed.GetValue(filter) ?? "",
@@ -38,8 +41,9 @@ internal static class BenchCommand
                 SecondsPerCase = parsed.GetRequiredValue(seconds),
             };
             bool wantsJson = common.WantsJson(parsed);
-            var run = new BenchmarkRun(options, wantsJson ? Console.Error : Console.Out);
-            foreach (BenchmarkSuite suite in BenchmarkSuite.OfProject.Where(suite => parsed.GetRequiredValue(suites).Contains(suite.Name)))
+            var run = new BenchmarkRun(options, wantsJson ? Console.Error : Console.Out, device as CudaDevice);
+            string[] chosen = parsed.GetValue(suites) is { Length: > 0 } named ? named : names;
+            foreach (BenchmarkSuite suite in BenchmarkSuite.OfProject.Where(suite => chosen.Contains(suite.Name)))
             {
                 run.Begin(suite);
                 suite.Run(run);

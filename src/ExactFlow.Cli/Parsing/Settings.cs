@@ -111,6 +111,25 @@ internal static class Settings
         },
     };
 
+    /// <summary>Words after the command, each one of the allowed, any number of them.</summary>
+    public static Argument<string[]> AnyOf(string name, string description, IReadOnlyList<string> allowed) => new(name)
+    {
+        Description = $"{description}; any of {string.Join(", ", allowed)}",
+        Arity = ArgumentArity.ZeroOrMore,
+        CustomParser = result =>
+        {
+            // What looks like an option is none of the command's, or it would not have come here: it is left to the complaint about those.
+            string[] words = [.. result.Tokens.Select(token => token.Value).TakeWhile(word => !word.StartsWith('-'))];
+            result.OnlyTake(words.Length);
+            if (words.FirstOrDefault(word => !allowed.Contains(word)) is { } unknown)
+            {
+                result.AddError($"the {name} is one of {string.Join(", ", allowed)}, but it is '{unknown}'{Suggestion.For(unknown, allowed)}");
+            }
+
+            return words;
+        },
+    };
+
     /// <summary>A path or a word that is taken as it is.</summary>
     public static Option<string> Required(string name, string description, string helpName) => new(name) { Description = description, HelpName = helpName, Required = true };
 

@@ -1,10 +1,12 @@
+using System.Reflection;
 using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
 using ExactFlow.Tensors.Simd;
 
 namespace ExactFlow.Training.Runs;
 
 /// <summary>The machine in a line, for reports.</summary>
-public static class MachineDescription
+public static partial class MachineDescription
 {
     /// <summary>The GPU, if one computes; processor, cores, vector width, memory, operating system, runtime.</summary>
     public static string Describe(string? gpu = null)
@@ -13,7 +15,30 @@ public static class MachineDescription
         return $"{(gpu is null ? "" : gpu + "; ")}{Processor()}, {Environment.ProcessorCount} logical cores, SIMD {Simd.Level}, {gibibytes:F0} GiB; {RuntimeInformation.OSDescription.Trim()}; {RuntimeInformation.FrameworkDescription}";
     }
 
-    private static string Processor()
+    /// <summary>Version of NVIDIA's driver as the system tells it, or null.</summary>
+    public static string? NvidiaDriver()
+    {
+        const string Told = "/proc/driver/nvidia/version";
+        try
+        {
+            return DriverVersion().Match(File.ReadAllText(Told)) is { Success: true } match ? match.Value : null;
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>The commit that this program was built from, or null where the build did not know.</summary>
+    public static string? Commit()
+    {
+        string? version = typeof(MachineDescription).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion;
+        int plus = version?.IndexOf('+', StringComparison.Ordinal) ?? -1;
+        return plus < 0 ? null : version![(plus + 1)..];
+    }
+
+    /// <summary>The processor's name.</summary>
+    public static string Processor()
     {
         const string Key = "model name";
         try
@@ -26,4 +51,8 @@ public static class MachineDescription
             return Environment.GetEnvironmentVariable("PROCESSOR_IDENTIFIER") ?? RuntimeInformation.ProcessArchitecture.ToString();
         }
     }
+
+    /// <summary>Such as 570.86.15.</summary>
+    [GeneratedRegex(@"\b\d{3,}\.\d+(\.\d+)?\b", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
+    private static partial Regex DriverVersion();
 }
