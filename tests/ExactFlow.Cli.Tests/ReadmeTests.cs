@@ -20,7 +20,16 @@ public sealed class ReadmeTests
         Assert.Equal(["compare"], commands[0]);
         for (int i = 0; i < commands.Length; i++)
         {
-            CliProcess.Run(folder.Path, Reduce(commands[i], i)).ShouldSucceed();
+            CliResult result = CliProcess.Run(folder.Path, Reduce(commands[i], i));
+            if (commands[i].Contains("cuda"))
+            {
+                // Where there is a GPU, the case that stands for all others is one of the CPU; where there is none, that is said.
+                result.ShouldBeRefused(CudaTestDevices.HasReal ? "No benchmark has" : "cuda");
+            }
+            else
+            {
+                result.ShouldSucceed();
+            }
         }
     }
 

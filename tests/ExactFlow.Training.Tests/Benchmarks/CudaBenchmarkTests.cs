@@ -1,7 +1,6 @@
 using System.Text.Json;
 using ExactFlow.Cuda;
 using ExactFlow.Tensors;
-using ExactFlow.Testing;
 using ExactFlow.Training.Benchmarks;
 
 namespace ExactFlow.Training.Tests.Benchmarks;
