@@ -1,5 +1,4 @@
 using ExactFlow.Cuda;
-using ExactFlow.Tensors;
 using ExactFlow.Testing;
 
 namespace ExactFlow.Operators.Tests;
@@ -9,7 +8,7 @@ public sealed class CudaCases : IDisposable
 {
     private readonly Dictionary<string, CudaDevice> open = new(StringComparer.Ordinal);
 
-    /// <summary>Operators with a file <c>X.Cuda.cs</c>. The delta rule has its launches in a folder and tests of its own.</summary>
+    /// <summary>Operators with a file <c>X.Cuda.cs</c>.</summary>
     public static IReadOnlySet<string> Operators { get; } = Directory
         .EnumerateFiles(Path.Combine(SourceTree.Root, "src", "ExactFlow.Operators"), "*.Cuda.cs", SearchOption.AllDirectories)
         .Select(file => new FileInfo(file))
@@ -17,15 +16,14 @@ public sealed class CudaCases : IDisposable
         .Select(file => file.Directory!.Name)
         .ToHashSet(StringComparer.Ordinal);
 
-    /// <summary>Case, device, number format. The emulated GPU leaves out what is there to be timed.</summary>
-    public static IEnumerable<(string Name, string Device, DType Format)> All
+    /// <summary>Case and device. The emulated GPU leaves out what is there to be timed.</summary>
+    public static IEnumerable<(string Name, string Device)> All
         => from name in CaseTable.Names
            let operatorCase = CaseTable.Get(name)
            where Operators.Contains(operatorCase.Operator)
            from device in CudaTestDevices.Names
            where device == CudaTestDevices.Emulated ? !operatorCase.IsBenchmark : CudaTestDevices.HasReal
-           from format in (DType[])[DType.Float32, DType.BFloat16]
-           select (name, device, format);
+           select (name, device);
 
     /// <summary>Opens a device, once.</summary>
     public CudaDevice Device(string name)

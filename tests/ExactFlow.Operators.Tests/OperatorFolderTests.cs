@@ -17,7 +17,7 @@ public sealed class OperatorFolderTests
     [MemberData(nameof(Folders))]
     public void HasAllItsParts(string folder)
     {
-        string[] parts = ["README.md", $"{folder}.cs", $"{folder}.Reference.cs", $"{folder}.Cpu.cs", $"{folder}.Cases.cs"];
+        string[] parts = ["README.md", $"{folder}.cs", $"{folder}.Reference.cs", $"{folder}.Cpu.cs", $"{folder}.Cuda.cs", $"{folder}.Cases.cs"];
         Assert.Equal(parts, parts.Where(part => File.Exists(Path.Combine(Root, folder, part))));
     }
 
