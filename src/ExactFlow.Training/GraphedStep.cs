@@ -8,28 +8,30 @@ namespace ExactFlow.Training;
 
 /// <summary>
 /// A whole optimizer step on a GPU, queued without waiting for it: all batches forward and backward, gradient norm, clipping and AdamW. The first steps run
-/// operator by operator, which compiles kernels and takes memory; then the step is captured as a graph and replayed. Token ids, learning rate and results go
-/// through tensors that stay where they are, and so does the memory in between, which is reserved in the pool. The bits are those of a step that is not captured.
+/// operator by operator, which compiles kernels and takes memory; then the step is captured as graphs and replayed: one for the batch that begins a step,
+/// one for each that adds to its gradients, one for the optimizer. Token ids, learning rate and results go through tensors that stay where they are, and so
+/// does the memory in between, which is reserved in the pool. The bits are those of a step that is not captured.
 /// </summary>
 internal sealed class GraphedStep : IDisposable
 {
-    /// <summary>Steps before the capture: the first takes memory and compiles, the second shows that nothing more is needed.</summary>
-    private const int EagerSteps = 2;
-
     private readonly CudaDevice device;
-    private readonly Func<Tensor, Tensor, Tensor> loss;
+    private readonly Func<Tensor, Tensor, Tensor> computeLoss;
     private readonly AdamW optimizer;
     private readonly GraphedStepOptions options;
     private readonly PoolReservation reservation;
+    private readonly RepeatedWork firstBatch;
+    private readonly RepeatedWork nextBatch;
+    private readonly RepeatedWork update;
     private readonly int[] hostInputs;
     private readonly int[] hostTargets;
+    private readonly float[] hostLosses;
+    private readonly Tensor allInputs;
+    private readonly Tensor allTargets;
     private readonly Tensor inputs;
     private readonly Tensor targets;
+    private readonly Tensor loss;
     private readonly Tensor losses;
     private readonly Tensor one;
-    private readonly float[] hostLosses;
-    private CudaGraph? graph;
-    private int eagerSteps;
 
     /// <summary>Prepares steps.</summary>
     /// <param name="device">The GPU.</param>
@@ -39,19 +41,25 @@ internal sealed class GraphedStep : IDisposable
     public GraphedStep(CudaDevice device, Func<Tensor, Tensor, Tensor> loss, AdamW optimizer, GraphedStepOptions options)
     {
         this.device = device;
-        this.loss = loss;
+        computeLoss = loss;
         this.optimizer = optimizer;
         this.options = options;
         int rows = options.Batch * options.Accumulation;
         hostInputs = new int[(long)rows * options.Time];
         hostTargets = new int[hostInputs.Length];
         hostLosses = new float[options.Accumulation];
+        firstBatch = new RepeatedWork(device, () => QueueBatch(isFirst: true), options.UseGraph);
+        nextBatch = new RepeatedWork(device, () => QueueBatch(isFirst: false), options.UseGraph);
+        update = new RepeatedWork(device, () => optimizer.QueueClipAndStep(options.Clip, 1f / options.Accumulation), options.UseGraph);
         reservation = device.Pool.Reserve();
         try
         {
-            inputs = device.Persistent([rows, options.Time], DType.Int32);
-            targets = device.Persistent([rows, options.Time], DType.Int32);
+            allInputs = device.Persistent([rows, options.Time], DType.Int32);
+            allTargets = device.Persistent([rows, options.Time], DType.Int32);
+            inputs = device.Persistent([options.Batch, options.Time], DType.Int32);
+            targets = device.Persistent([options.Batch, options.Time], DType.Int32);
             losses = device.Persistent([options.Accumulation]);
+            this.loss = device.Persistent([1]);
             one = device.Persistent([]);
             one.CopyFrom<float>([1f]);
         }
@@ -67,63 +75,88 @@ internal sealed class GraphedStep : IDisposable
     public (double Loss, AdamWResult Update) Run(TokenStream data, long position, float learningRate)
     {
         data.Read(position, hostInputs, hostTargets);
-        inputs.CopyFrom<int>(hostInputs);
-        targets.CopyFrom<int>(hostTargets);
+        allInputs.CopyFrom<int>(hostInputs);
+        allTargets.CopyFrom<int>(hostTargets);
         optimizer.BeginStep(learningRate);
-        if (graph is null)
+        using (PoolReservation.Opening opening = reservation.Open())
         {
-            QueueOrCapture();
+            for (int batch = 0; batch < options.Accumulation; batch++)
+            {
+                using Tensor batchInputs = allInputs.Slice(batch * options.Batch, options.Batch), batchTargets = allTargets.Slice(batch * options.Batch, options.Batch);
+                using Tensor batchLoss = losses.Slice(batch, 1);
+                inputs.CopyFrom(batchInputs);
+                targets.CopyFrom(batchTargets);
+                (batch == 0 ? firstBatch : nextBatch).Queue();
+                batchLoss.CopyFrom(loss);
+            }
+
+            update.Queue();
         }
 
-        graph?.Launch();
         losses.CopyTo<float>(hostLosses);
-        AdamWResult update = optimizer.FinishStep();
+        AdamWResult result = optimizer.FinishStep();
         double sum = 0;
         foreach (float ofBatch in hostLosses)
         {
             sum += ofBatch;
         }
 
-        return (sum / options.Accumulation, update);
+        return (sum / options.Accumulation, result);
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        graph?.Dispose();
-        inputs?.Dispose();
-        targets?.Dispose();
-        losses?.Dispose();
-        one?.Dispose();
+        foreach (RepeatedWork work in (RepeatedWork[])[firstBatch, nextBatch, update])
+        {
+            work.Dispose();
+        }
+
+        foreach (Tensor? tensor in (Tensor?[])[allInputs, allTargets, inputs, targets, loss, losses, one])
+        {
+            tensor?.Dispose();
+        }
+
         reservation.Dispose();
     }
 
-    private void QueueOrCapture()
+    private void QueueBatch(bool isFirst)
     {
-        using PoolReservation.Opening opening = reservation.Open();
-        if (options.UseGraph && eagerSteps >= EagerSteps)
+        if (isFirst)
         {
-            graph = device.Capture(Queue);
-            return;
+            optimizer.ClearGradients();
         }
 
-        Queue();
-        eagerSteps++;
+        using Step step = device.BeginStep();
+        step.ReleasesBehindBackward = true;
+        Tensor computed = computeLoss(inputs, targets);
+        loss.CopyFrom(computed);
+        computed.Backward(one);
     }
 
-    private void Queue()
+    /// <summary>Work that is queued operator by operator at first, then captured once and replayed.</summary>
+    private sealed class RepeatedWork(CudaDevice device, Action work, bool useGraph) : IDisposable
     {
-        optimizer.ClearGradients();
-        for (int batch = 0; batch < options.Accumulation; batch++)
+        /// <summary>Runs before the capture: the first takes memory and compiles, the second shows that nothing more is needed.</summary>
+        private const int EagerRuns = 2;
+
+        private CudaGraph? graph;
+        private int eagerRuns;
+
+        public void Queue()
         {
-            using Step step = device.BeginStep();
-            step.ReleasesBehindBackward = true;
-            Tensor value = loss(inputs.Slice(batch * options.Batch, options.Batch), targets.Slice(batch * options.Batch, options.Batch));
-            losses.Slice(batch, 1).CopyFrom(value);
-            value.Backward(one);
+            if (!useGraph || eagerRuns < EagerRuns)
+            {
+                work();
+                eagerRuns++;
+                return;
+            }
+
+            graph ??= device.Capture(work);
+            graph.Launch();
         }
 
-        optimizer.QueueClipAndStep(options.Clip, 1f / options.Accumulation);
+        public void Dispose() => graph?.Dispose();
     }
 }
 
