@@ -79,7 +79,7 @@ public sealed class DeltaMixer : Mixer
         }
 
         // Step sizes and decays act over whole sequences: float32, whatever the activations are.
-        Tensor beta = Elementwise.Sigmoid(Elementwise.Convert(projected, DType.Float32));
+        Tensor beta = Elementwise.Sigmoid(projected, DType.Float32);
         return config.DoubleStepSize ? Elementwise.Scale(beta, 2) : beta;
     }
 

@@ -17,6 +17,8 @@ public sealed class ElementwiseCases : IOperatorCases
         .. Scale(),
         .. AddRow(),
         .. Convert(),
+        .. Activation("Sigmoid in float32", x => Elementwise.Sigmoid(x, DType.Float32), Elementwise.Sigmoid, Elementwise.SigmoidSlope)
+            .Where(operatorCase => !operatorCase.IsBenchmark).Select(operatorCase => operatorCase with { BFloat16ForwardTolerance = 5e-7 }),
     ];
 
     private static IEnumerable<OperatorCase> Activation(string function, Func<Tensor, Tensor> run, Func<double, double> value, Func<double, double> slope)

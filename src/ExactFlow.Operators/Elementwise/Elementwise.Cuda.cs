@@ -31,6 +31,21 @@ public static unsafe partial class Elementwise
     private static void Scaled(CudaDevice device, Tensor x, float factor, CudaTarget y)
         => new CudaMap(y, x.Address, 0, x.Count) { Factor = factor }.Run(device, CudaSource, ScaleKernel, x.DType);
 
+    private static void SigmoidToFloat32(CudaDevice device, Tensor x, Tensor y)
+        => RunEights(device, "sigmoid_to_float32", new CudaMap(CudaTarget.Over(y), x.Address, 0, x.Count));
+
+    private static void SigmoidToFloat32Gradient(CudaDevice device, Tensor x, Tensor outputGradient, CudaTarget gradient)
+        => RunEights(device, "sigmoid_to_float32_gradient", new CudaMap(gradient, x.Address, outputGradient.Address, x.Count));
+
+    /// <summary>Queues a kernel between formats, whose threads take eight elements.</summary>
+    private static void RunEights(CudaDevice device, string kernel, in CudaMap arguments)
+    {
+        if (arguments.Count > 0)
+        {
+            CudaLaunch.Run(device, CudaSource, kernel, CudaUnits.Along(device, arguments.Count, DType.BFloat16, arguments.Whole != 0), arguments);
+        }
+    }
+
     private static void SumWithRow(CudaDevice device, Tensor x, Tensor row, Tensor y)
     {
         if (x.Count == 0)

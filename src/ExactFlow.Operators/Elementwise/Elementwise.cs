@@ -33,6 +33,28 @@ public static unsafe partial class Elementwise
     /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
     public static Tensor Sigmoid(Tensor x) => Activate(Activation.Sigmoid, x);
 
+    /// <summary>The logistic function in another number format: of bfloat16 in float32, in one pass and without rounding.</summary>
+    /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
+    /// <param name="type">As for <see cref="Convert"/>.</param>
+    /// <exception cref="InvalidInputException">As for <see cref="Convert"/>.</exception>
+    public static Tensor Sigmoid(Tensor x, DType type)
+    {
+        Require.Floating("Elementwise.Sigmoid", "x", x);
+        if (x.Device is not CudaDevice gpu || x.DType != DType.BFloat16 || type != DType.Float32)
+        {
+            return Convert(Sigmoid(x), type);
+        }
+
+        Tensor y = gpu.Empty(x.Shape, type);
+        SigmoidToFloat32(gpu, x, y);
+        if (Recording.TapeFor(x) is { } tape)
+        {
+            RecordSigmoidToFloat32(tape, gpu, x, y);
+        }
+
+        return y;
+    }
+
     /// <summary>Softplus: log(1 + exp(x)), without overflow for large x.</summary>
     /// <param name="x">Float32, or bfloat16 on a GPU; any shape.</param>
     /// <exception cref="InvalidInputException">Neither of these, or a device without this operator.</exception>
@@ -270,6 +292,9 @@ public static unsafe partial class Elementwise
             Tensor gradient = x.GradForWrite(out bool accumulate);
             Scaled((CpuDevice)x.Device, y.Grad!, factor, gradient, accumulate);
         });
+
+    private static void RecordSigmoidToFloat32(Tape tape, CudaDevice gpu, Tensor x, Tensor y)
+        => tape.Record(y, () => SigmoidToFloat32Gradient(gpu, x, y.Grad!, CudaTarget.OfActivation(x)));
 
     private static void RecordConvert(Tape tape, CudaDevice gpu, Tensor x, Tensor y)
         => tape.Record(y, () => CudaArithmetic.Convert(gpu, CudaTarget.OfActivation(x), y.Grad!.Address, x.Count, x.DType));

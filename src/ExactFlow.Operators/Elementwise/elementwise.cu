@@ -42,6 +42,42 @@ template <typename To, typename From> __device__ __forceinline__ void convert(co
 extern "C" __global__ void __launch_bounds__(THREADS) convert_to_float32(const MapArgs g) { convert<float, bf16>(g); }
 extern "C" __global__ void __launch_bounds__(THREADS) convert_to_bfloat16(const MapArgs g) { convert<bf16, float>(g); }
 
+// The sigmoid of bfloat16 in float32, and back: to (+)= b sigmoid'(a) with b in float32.
+extern "C" __global__ void __launch_bounds__(THREADS) sigmoid_to_float32(const MapArgs g)
+{
+    const bf16* from = (const bf16*)g.a;
+    i64 eights = g.whole ? g.count / 8 : 0;
+    EACH(i, eights)
+    {
+        float x[8];
+        load_unit(x, from + i * 8);
+#pragma unroll
+        for (int j = 0; j < 8; j++) x[j] = sigmoid_of<float>(x[j]);
+        write_unit<float>(g.to, i * 8, x);
+    }
+    EACH(rest, g.count - eights * 8) write<float>(g.to, eights * 8 + rest, sigmoid_of<float>(load(from, eights * 8 + rest)));
+}
+extern "C" __global__ void __launch_bounds__(THREADS) sigmoid_to_float32_gradient(const MapArgs g)
+{
+    const bf16* from = (const bf16*)g.a;
+    const float* gradient = (const float*)g.b;
+    i64 eights = g.whole ? g.count / 8 : 0;
+    EACH(i, eights)
+    {
+        float x[8], dy[8];
+        load_unit(x, from + i * 8);
+        load_unit(dy, gradient + i * 8);
+#pragma unroll
+        for (int j = 0; j < 8; j++) x[j] = dy[j] * sigmoid_slope_of<float>(x[j]);
+        write_unit<bf16>(g.to, i * 8, x);
+    }
+    EACH(rest, g.count - eights * 8)
+    {
+        i64 i = eights * 8 + rest;
+        write<bf16>(g.to, i, gradient[i] * sigmoid_slope_of<float>(load(from, i)));
+    }
+}
+
 // y = x + row, by columns: a thread's part of the row is loaded once.
 struct RowArgs { void* y; const void* x; const float* row; Columns columns; };
 template <typename T, int N> __device__ __forceinline__ void add_row_units(const RowArgs& g)

@@ -56,6 +56,7 @@ internal static class CudaOperatorBenchmark
             new("Silu", [InputKind.Activation(states)], x => [Elementwise.Silu(x[0])], 4 * n, 6 * n),
             new("SwiGlu", [InputKind.Activation(wide), InputKind.Activation(wide)], x => [SwiGlu.Apply(x[0], x[1])], 6 * m, 10 * m),
             new("ShortConvolution", [InputKind.Activation(states), InputKind.Vector(hidden, config.ConvolutionWidth)], x => [ShortConvolution.Apply(x[0], x[1])], 4 * n, 6 * n),
+            new("ShortConvolution to unit length", [InputKind.Activation(states), InputKind.Vector(hidden, config.ConvolutionWidth)], x => [ShortConvolution.ApplyNormalized(x[0], x[1], dim)], 4 * n, 6 * n),
             new("HeadSkip", [InputKind.Activation(split), InputKind.Activation(split), InputKind.Vector(heads)], x => [HeadSkip.Apply(x[0], x[1], x[2])], 6 * n, 6 * n),
             new("AddRow", [InputKind.Activation(states), InputKind.Vector(hidden)], x => [Elementwise.AddRow(x[0], x[1])], 4 * n, 2 * n),
             new("RotaryEmbedding", [InputKind.Activation(split)], x => [RotaryEmbedding.Apply(x[0])], 4 * n, 4 * n),
