@@ -16,6 +16,7 @@ public static class Suites
         new("math", "float32 functions, vectorised, against the framework's", MathSuite.Run),
         new("operators", "norms, activations, convolutions and the like: bytes they must move, against a copy", OperatorSuite.Run),
         new("tokenizer", "byte-level BPE: learning, encoding, decoding, as a share of one thread's rate", TokenizerSuite.Run),
+        new("decode-cuda", "decoding on a GPU, 374M parameters in bfloat16: whole tokens, and each kind of kernel by itself", DecodeCudaSuite.Run),
         .. BenchmarkSuite.OfProject.Where(suite => suite.Name != "matmul"),
     ];
 }
