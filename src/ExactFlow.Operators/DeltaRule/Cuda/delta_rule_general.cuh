@@ -12,7 +12,6 @@
 constexpr int C = 32;            // tokens per chunk
 constexpr int VS = 32;           // value columns per slice
 constexpr int LC = C + 4;        // floats between rows of matrices with 32 columns whose rows are read in pieces of four
-constexpr float SMALLEST_LOG = -1e4f;   // decays below e^-10000 per token are taken as that: exactly zero, and sums stay numbers
 
 // Columns rounded up to pieces of four floats, and floats between rows: an odd number of pieces, so that neighbouring rows start in different banks.
 __device__ __forceinline__ int padded(int columns) { return (columns + 3) & ~3; }
@@ -23,6 +22,7 @@ __device__ __forceinline__ int row_length(int columns) { return (((columns + 3) 
 template <bool TA, bool TB>
 __device__ __forceinline__ void add_product(float (&x)[4][4], int depth, const float* a, int lda, const float* b, int ldb, int step)
 {
+#pragma unroll 2
     for (int k = 0; k < depth; k += 4)
     {
         float l[4][4], r[4][4];   // l: [row][k], transposed [k][row]; r: [k][column]

@@ -1,5 +1,7 @@
 #include "delta_rule_general.cuh"
 
+constexpr float SMALLEST_LOG = -1e4f;   // decays below e^-10000 per token are taken as that: exactly zero, and sums stay numbers
+
 // prepare: one block per chunk and head (heads of a chunk lie side by side in memory and so do their blocks) makes what does not depend on the state: T, P and the scalars.
 struct PrepareArgs
 {

@@ -33,21 +33,33 @@ __device__ __forceinline__ void store_8(float* to, const float (&d)[4], float si
     *reinterpret_cast<float2*>(to + 8 * LA) = make_float2(sign * d[2], sign * d[3]);
 }
 
-// The lower triangle of left K^T for 16 rows, columns in tiles of 8.
-template <int LK> __device__ __forceinline__ void key_products(float (&acc)[8][4], const bf16* left, const bf16* keys, int row0, int depth, int lane)
+// left K^T for 16 rows and the first BLOCKS times 16 columns, in tiles of 8.
+template <int K, int LK, int BLOCKS> __device__ __forceinline__ void key_products(float (&acc)[8][4], const bf16* left, const bf16* keys, int row0, int lane)
 {
-    for (int k0 = 0; k0 < depth; k0 += 16)
+#pragma unroll 2
+    for (int k0 = 0; k0 < K; k0 += 16)
     {
-        u32 a[4], b[4];
+        u32 a[4], b[BLOCKS][4];
         load_a<LK>(a, left, row0, k0, lane);
 #pragma unroll
-        for (int j = 0; j < 4; j++)
+        for (int j = 0; j < BLOCKS; j++) load_bt<LK>(b[j], keys, k0, j * 16, lane);
+#pragma unroll
+        for (int j = 0; j < BLOCKS; j++)
         {
-            if (j * 16 > row0) continue;
-            load_bt<LK>(b, keys, k0, j * 16, lane);
-            mma(acc[2 * j], a, b[0], b[1]);
-            mma(acc[2 * j + 1], a, b[2], b[3]);
+            mma(acc[2 * j], a, b[j][0], b[j][1]);
+            mma(acc[2 * j + 1], a, b[j][2], b[j][3]);
         }
+    }
+}
+// As many blocks as reach the diagonal; each number has code of its own, in which loads need not wait for branches.
+template <int K, int LK> __device__ __forceinline__ void lower_products(float (&acc)[8][4], const bf16* left, const bf16* keys, int row0, int lane)
+{
+    switch (row0 / 16)
+    {
+        case 0: key_products<K, LK, 1>(acc, left, keys, row0, lane); break;
+        case 1: key_products<K, LK, 2>(acc, left, keys, row0, lane); break;
+        case 2: key_products<K, LK, 3>(acc, left, keys, row0, lane); break;
+        default: key_products<K, LK, 4>(acc, left, keys, row0, lane); break;
     }
 }
 
@@ -119,7 +131,7 @@ __device__ __forceinline__ void prepare(const PrepareArgs& g)
     {   // P, 16 rows a warp: written over the warp's own queries, and from there in whole rows
         const int row0 = (3 - warp) * 16;   // the longest rows for the warp whose keys come first: five blocks of 16 x 16 for everyone
         float acc[8][4] = {};
-        key_products<LK>(acc, sq, sk, row0, K, lane);
+        lower_products<K, LK>(acc, sq, sk, row0, lane);
         __syncwarp();
 #pragma unroll
         for (int j = 0; j < 8; j++)
@@ -142,7 +154,7 @@ __device__ __forceinline__ void prepare(const PrepareArgs& g)
     {   // A
         const int row0 = warp * 16;
         float acc[8][4] = {};
-        key_products<LK>(acc, sk, sk, row0, K, lane);
+        lower_products<K, LK>(acc, sk, sk, row0, lane);
         __syncthreads();   // keys and queries are used up
 #pragma unroll
         for (int j = 0; j < 8; j++)
