@@ -6,7 +6,7 @@ namespace ExactFlow.Models;
 /// </summary>
 public enum Recomputation
 {
-    /// <summary>Everything is kept: about 25.</summary>
+    /// <summary>Everything is kept: about 24.</summary>
     None,
 
     /// <summary>Norms, convolutions, the recurrence and the activation of the MLP are computed again, matrix products are not: about 10.</summary>
