@@ -8,4 +8,3 @@
 // Raw keys stay in memory; 1/|k| is folded into row scalings, which bfloat16 (the exponent range of float32) does not mind.
 
 constexpr int C = 64;          // tokens per chunk
-constexpr int PAD = 8;         // bf16 elements added to each row of a plain tile: ldmatrix then touches every bank once

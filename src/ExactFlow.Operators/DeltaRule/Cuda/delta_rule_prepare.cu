@@ -16,6 +16,7 @@ struct PrepareArgs
 };
 
 constexpr int THREADS = 128;
+constexpr int PAD = 8;         // bf16 elements added to each row of a plain tile: ldmatrix then touches every bank once
 constexpr int LA = C + 4;   // floats between rows of A and T
 
 // 16 x 8 += 16 x 16 times 16 x 8, as mma_tf32_16.
