@@ -45,6 +45,7 @@ internal static partial class CommandLine
             TrainCommand.Create(interruption),
             GenerateCommand.Create(),
             EvalCommand.Create(),
+            DataCommand.Create(interruption),
             OpCommand.Create(),
             BenchCommand.Create(),
             DoctorCommand.Create(),

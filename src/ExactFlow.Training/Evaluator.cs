@@ -1,4 +1,5 @@
 using ExactFlow.Models;
+using ExactFlow.Operators;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Training;
@@ -83,7 +84,7 @@ public sealed class Evaluator
             int[] inputs = new int[count * text.SequenceLength];
             int[] targets = new int[inputs.Length];
             text.ReadFixed(first, windows, inputs, targets);
-            score = Add(score, inputs, targets, count, skip: 0, state: null);
+            score = Add(score, inputs, targets, count, skip: 0, state: null, text.FixedDocuments(first, windows, count));
         }
 
         return score;
@@ -133,15 +134,15 @@ public sealed class Evaluator
     }
 
     /// <param name="skip">Tokens at the beginning of each row that are read but not predicted.</param>
-    private TextScore Add(TextScore score, ReadOnlySpan<int> inputs, ReadOnlySpan<int> targets, int rows, int skip, ModelState? state)
+    private TextScore Add(TextScore score, ReadOnlySpan<int> inputs, ReadOnlySpan<int> targets, int rows, int skip, ModelState? state, SequenceOffsets? documents = null)
     {
         Device device = model.Device;
         using var step = device.BeginStep(recordGradients: false);
-        Shape shape = [rows, inputs.Length / rows];
-        float[] losses = model.TokenLosses(device.From(inputs, shape), device.From(targets, shape), state: state).ToHost<float>();
+        int length = inputs.Length / rows;
+        Shape shape = documents is null ? [rows, length] : [1, inputs.Length];
+        float[] losses = model.TokenLosses(device.From(inputs, shape), device.From(targets, shape), documents, state).ToHost<float>();
         double nats = score.Nats;
         long bytes = score.Bytes;
-        int length = shape[1];
         for (int row = 0; row < rows; row++)
         {
             for (int i = (row * length) + skip; i < (row + 1) * length; i++)

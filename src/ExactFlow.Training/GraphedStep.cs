@@ -16,6 +16,7 @@ internal sealed class GraphedStep : IDisposable
 {
     private readonly CudaDevice device;
     private readonly Func<Tensor, Tensor, Tensor> computeLoss;
+    private readonly Func<Tensor, Tensor, SequenceOffsets, Tensor> computePackedLoss;
     private readonly AdamW optimizer;
     private readonly GraphedStepOptions options;
     private readonly PoolReservation reservation;
@@ -32,16 +33,19 @@ internal sealed class GraphedStep : IDisposable
     private readonly Tensor loss;
     private readonly Tensor losses;
     private readonly Tensor one;
+    private SequenceOffsets? documents;
 
     /// <summary>Prepares steps.</summary>
     /// <param name="device">The GPU.</param>
     /// <param name="loss">Inputs and targets, Int32 [batch, time], to the recorded loss.</param>
+    /// <param name="packedLoss">The same for a row of documents, Int32 [1, time], that are kept apart.</param>
     /// <param name="optimizer">Updates the parameters.</param>
     /// <param name="options">Sizes, and how the step runs.</param>
-    public GraphedStep(CudaDevice device, Func<Tensor, Tensor, Tensor> loss, AdamW optimizer, GraphedStepOptions options)
+    public GraphedStep(CudaDevice device, Func<Tensor, Tensor, Tensor> loss, Func<Tensor, Tensor, SequenceOffsets, Tensor> packedLoss, AdamW optimizer, GraphedStepOptions options)
     {
         this.device = device;
         computeLoss = loss;
+        computePackedLoss = packedLoss;
         this.optimizer = optimizer;
         this.options = options;
         int rows = options.Batch * options.Accumulation;
@@ -86,6 +90,7 @@ internal sealed class GraphedStep : IDisposable
                 using Tensor batchLoss = losses.Slice(batch, 1);
                 inputs.CopyFrom(batchInputs);
                 targets.CopyFrom(batchTargets);
+                documents = data.Documents(position + ((long)batch * options.Batch), options.Batch);
                 (batch == 0 ? firstBatch : nextBatch).Queue();
                 batchLoss.CopyFrom(loss);
             }
@@ -129,7 +134,8 @@ internal sealed class GraphedStep : IDisposable
 
         using Step step = device.BeginStep();
         step.ReleasesBehindBackward = true;
-        Tensor computed = computeLoss(inputs, targets);
+        Shape row = [1, options.Batch * options.Time];
+        Tensor computed = documents is null ? computeLoss(inputs, targets) : computePackedLoss(inputs.Reshape(row), targets.Reshape(row), documents);
         loss.CopyFrom(computed);
         computed.Backward(one);
     }
@@ -165,5 +171,5 @@ internal sealed class GraphedStep : IDisposable
 /// <param name="Time">Tokens per sequence.</param>
 /// <param name="Accumulation">Batches per step.</param>
 /// <param name="Clip">Largest gradient norm, or 0.</param>
-/// <param name="UseGraph">Whether the step is captured once it is warm.</param>
+/// <param name="UseGraph">Whether the step is captured once it is warm; not where documents are kept apart, which begin elsewhere in every batch.</param>
 internal sealed record GraphedStepOptions(int Batch, int Time, int Accumulation, double Clip, bool UseGraph);

@@ -17,6 +17,13 @@ public interface ITrainingTask
     /// <param name="targets">Int32 [batch, time].</param>
     Tensor Loss(Tensor inputs, Tensor targets);
 
+    /// <summary>The mean loss of a packed row, none of whose documents sees another.</summary>
+    /// <param name="inputs">Int32 [1, time].</param>
+    /// <param name="targets">Int32 [1, time].</param>
+    /// <param name="documents">Where documents begin and end.</param>
+    Tensor Loss(Tensor inputs, Tensor targets, SequenceOffsets documents)
+        => throw new InvalidInputException("This model does not read packed sequences: set data.packing=stream.");
+
     /// <summary>Floating-point operations of training on one token (forward and backward) in sequences of a length.</summary>
     double FlopsPerToken(int sequenceLength);
 

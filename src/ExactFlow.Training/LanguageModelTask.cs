@@ -42,6 +42,9 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
     /// <inheritdoc/>
     public Tensor Loss(Tensor inputs, Tensor targets) => Model.Loss(inputs, targets);
 
+    /// <inheritdoc/>
+    public Tensor Loss(Tensor inputs, Tensor targets, SequenceOffsets documents) => Model.Loss(inputs, targets, documents);
+
     /// <summary>
     /// Three times the forward pass: 6 per number of every matrix that multiplies activations (the embedding table counts only where it is also the output
     /// head; norms, biases and convolutions not at all), and the mixers' own operations in their chunkwise form.

@@ -1,19 +1,18 @@
-using System.Runtime.InteropServices;
-using System.Security.Cryptography;
+using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
+using ExactFlow.Training.Packing;
 
 namespace ExactFlow.Training;
 
 /// <summary>
-/// A text as token ids in memory, cut into windows of <see cref="SequenceLength"/> + 1 tokens (neighbours share one: the last target of a window is the
+/// A text as token ids, in memory or mapped, cut into windows of <see cref="SequenceLength"/> + 1 tokens (neighbours share one: the last target of a window is the
 /// first input of the next) and dealt out in a shuffled order that is a pure function of seed and epoch. A position (windows dealt since the start of
 /// training) is therefore all that a checkpoint needs, and every model that is given the same seed sees the same text in the same order.
 /// </summary>
 public sealed class TokenStream
 {
-    private readonly ushort[]? narrow;
-    private readonly int[]? wide;
+    private readonly ITokenSequence tokens;
     private readonly ulong seed;
     private readonly int[] order;
     private readonly int uncovered;
@@ -26,32 +25,37 @@ public sealed class TokenStream
     /// <param name="seed">Decides the order.</param>
     /// <exception cref="InvalidInputException">The text has fewer tokens than one window.</exception>
     public TokenStream(ReadOnlySpan<int> tokens, int sequenceLength, ulong seed)
+        : this(new MemoryTokens(tokens, []), sequenceLength, seed, separatesDocuments: false)
+    {
+    }
+
+    /// <summary>Cuts documents into windows.</summary>
+    /// <param name="tokens">The documents.</param>
+    /// <param name="sequenceLength">Inputs per window.</param>
+    /// <param name="seed">Decides the order.</param>
+    /// <param name="separatesDocuments">Whether no document is to see another, although a window may hold several.</param>
+    /// <exception cref="InvalidInputException">The text has fewer tokens than one window.</exception>
+    internal TokenStream(ITokenSequence tokens, int sequenceLength, ulong seed, bool separatesDocuments)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(sequenceLength, 1);
-        if (tokens.Length < sequenceLength + 1)
+        if (tokens.Count < sequenceLength + 1)
         {
             throw new InvalidInputException(
-                $"The text has {tokens.Length} tokens, but one window of training needs {sequenceLength + 1}: give a longer text or a shorter sequence length.");
+                $"The text has {tokens.Count} tokens, but one window of training needs {sequenceLength + 1}: give a longer text or a shorter sequence length.");
         }
 
+        long windows = (tokens.Count - 1) / sequenceLength;
+        if (windows > Array.MaxLength)
+        {
+            throw new InvalidInputException($"The text has {windows} windows of {sequenceLength} tokens, more than the {Array.MaxLength} that can be shuffled: raise data.sequence_length.");
+        }
+
+        this.tokens = tokens;
         this.seed = seed;
         SequenceLength = sequenceLength;
-        TokenCount = tokens.Length;
-        if (tokens.ContainsAnyExceptInRange(0, ushort.MaxValue))
-        {
-            wide = tokens.ToArray();
-        }
-        else
-        {
-            narrow = new ushort[tokens.Length];
-            for (int i = 0; i < tokens.Length; i++)
-            {
-                narrow[i] = (ushort)tokens[i];
-            }
-        }
-
-        WindowsPerEpoch = (tokens.Length - 1) / sequenceLength;
-        uncovered = tokens.Length - 1 - (WindowsPerEpoch * sequenceLength);
+        SeparatesDocuments = separatesDocuments;
+        WindowsPerEpoch = (int)windows;
+        uncovered = (int)(tokens.Count - 1 - (windows * sequenceLength));
         order = new int[WindowsPerEpoch];
     }
 
@@ -59,7 +63,10 @@ public sealed class TokenStream
     public int SequenceLength { get; }
 
     /// <summary>Tokens of the text.</summary>
-    public int TokenCount { get; }
+    public long TokenCount => tokens.Count;
+
+    /// <summary>Whether no document sees another although a window may hold several: then <see cref="Documents"/> says where they begin.</summary>
+    public bool SeparatesDocuments { get; }
 
     /// <summary>Windows that cover the text once.</summary>
     public int WindowsPerEpoch { get; }
@@ -76,9 +83,7 @@ public sealed class TokenStream
         int windows = WindowCount(inputs, targets);
         for (int i = 0; i < windows; i++)
         {
-            (long epoch, long index) = Math.DivRem(position + i, WindowsPerEpoch);
-            Shuffle(epoch);
-            CopyWindow(epochOffset + (order[index] * SequenceLength), Row(inputs, i), Row(targets, i));
+            CopyWindow(Start(position + i), Row(inputs, i), Row(targets, i));
         }
     }
 
@@ -94,30 +99,32 @@ public sealed class TokenStream
         ArgumentOutOfRangeException.ThrowIfGreaterThan(first + windows, total);
         for (int i = 0; i < windows; i++)
         {
-            int window = (int)((long)(first + i) * WindowsPerEpoch / total);
-            CopyWindow(window * SequenceLength, Row(inputs, i), Row(targets, i));
+            CopyWindow(FixedStart(first + i, total), Row(inputs, i), Row(targets, i));
         }
     }
 
-    /// <summary>SHA-256 of the token ids, to tell whether a run goes on with the text it was begun with.</summary>
-    public string ContentHash()
-        => Convert.ToHexStringLower(SHA256.HashData(wide is not null ? MemoryMarshal.AsBytes(wide.AsSpan()) : MemoryMarshal.AsBytes(narrow.AsSpan())));
-
-    /// <summary>Copies tokens of the text in their own order.</summary>
-    public void CopyTokens(int start, Span<int> destination)
+    /// <summary>
+    /// Where documents begin in the windows that <see cref="Read"/> writes, which are then one packed row of all their tokens: every window begins anew, and so does every document in it.
+    /// Null unless documents are kept apart.
+    /// </summary>
+    /// <param name="position">Windows dealt before these.</param>
+    /// <param name="windows">Number of windows.</param>
+    public SequenceOffsets? Documents(long position, int windows)
     {
-        if (wide is not null)
-        {
-            wide.AsSpan(start, destination.Length).CopyTo(destination);
-            return;
-        }
-
-        ReadOnlySpan<ushort> source = narrow.AsSpan(start, destination.Length);
-        for (int i = 0; i < source.Length; i++)
-        {
-            destination[i] = source[i];
-        }
+        ArgumentOutOfRangeException.ThrowIfNegative(position);
+        ArgumentOutOfRangeException.ThrowIfLessThan(windows, 1);
+        return SeparatesDocuments ? Offsets(windows, i => Start(position + i)) : null;
     }
+
+    /// <summary>Where documents begin in the windows that <see cref="ReadFixed"/> writes; null unless documents are kept apart.</summary>
+    /// <param name="first">Index of the first window.</param>
+    /// <param name="total">Windows of the whole validation.</param>
+    /// <param name="windows">Number of windows.</param>
+    public SequenceOffsets? FixedDocuments(int first, int total, int windows)
+        => SeparatesDocuments ? Offsets(windows, i => FixedStart(first + i, total)) : null;
+
+    /// <summary>SHA-256 that tells whether a run goes on with the text it was begun with: of the token ids, or of the checksums that cover them.</summary>
+    public string ContentHash() => tokens.ContentHash();
 
     private int WindowCount(Span<int> inputs, Span<int> targets)
     {
@@ -131,10 +138,33 @@ public sealed class TokenStream
 
     private Span<int> Row(Span<int> rows, int row) => rows.Slice(row * SequenceLength, SequenceLength);
 
-    private void CopyWindow(int start, Span<int> inputs, Span<int> targets)
+    private void CopyWindow(long start, Span<int> inputs, Span<int> targets)
     {
-        CopyTokens(start, inputs);
-        CopyTokens(start + 1, targets);
+        tokens.Copy(start, inputs);
+        tokens.Copy(start + 1, targets);
+    }
+
+    /// <summary>The first token of a window of the shuffled order.</summary>
+    private long Start(long position)
+    {
+        (long epoch, long index) = Math.DivRem(position, WindowsPerEpoch);
+        Shuffle(epoch);
+        return epochOffset + ((long)order[index] * SequenceLength);
+    }
+
+    private long FixedStart(int window, int total) => (long)window * WindowsPerEpoch / total * SequenceLength;
+
+    private SequenceOffsets Offsets(int windows, Func<int, long> start)
+    {
+        List<int> offsets = [];
+        for (int i = 0; i < windows; i++)
+        {
+            offsets.Add(i * SequenceLength);
+            tokens.AddDocumentStarts(start(i), SequenceLength, i * SequenceLength, offsets);
+        }
+
+        offsets.Add(windows * SequenceLength);
+        return new SequenceOffsets([.. offsets]);
     }
 
     /// <summary>Fisher-Yates over the windows; the tokens that windows leave over shift the first window, so epochs cut the text differently.</summary>

@@ -160,7 +160,7 @@ public sealed partial class Trainer : IDisposable
             if (task.Device is CudaDevice gpu)
             {
                 graphedStep ??= new GraphedStep(
-                    gpu, task.Loss, optimizer, new GraphedStepOptions(options.Data.BatchSize, data.SequenceLength, options.Data.Accumulation, options.Optimizer.Clip, CapturesSteps));
+                    gpu, task.Loss, task.Loss, optimizer, new GraphedStepOptions(options.Data.BatchSize, data.SequenceLength, options.Data.Accumulation, options.Optimizer.Clip, CapturesSteps && !data.SeparatesDocuments));
                 return graphedStep.Run(data, position, rate);
             }
 
@@ -184,10 +184,14 @@ public sealed partial class Trainer : IDisposable
         double sum = 0;
         for (int batch = 0; batch < options.Data.Accumulation && double.IsFinite(sum); batch++)
         {
-            data.Read(position + ((long)batch * options.Data.BatchSize), inputs, targets);
+            long first = position + ((long)batch * options.Data.BatchSize);
+            data.Read(first, inputs, targets);
+            SequenceOffsets? documents = data.Documents(first, options.Data.BatchSize);
             using Step step = task.Device.BeginStep();
             step.ReleasesBehindBackward = true;
-            Tensor loss = task.Loss(task.Device.From<int>(inputs, batchShape), task.Device.From<int>(targets, batchShape));
+            Tensor loss = documents is null
+                ? task.Loss(task.Device.From<int>(inputs, batchShape), task.Device.From<int>(targets, batchShape))
+                : task.Loss(task.Device.From<int>(inputs, [1, inputs.Length]), task.Device.From<int>(targets, [1, inputs.Length]), documents);
             float value = loss.Item();
             sum += value;
             if (float.IsFinite(value))

@@ -90,7 +90,7 @@ internal static class CompareCommand
             observer = new ComparisonDisplay(display, options.Seeds.Length > 1);
             display.Say("reading the text");
             DataOptions data = options.Training.Data;
-            TextCorpus text = TextSource.Load(data.Text, data.ValidationText, data.ValidationFraction);
+            TextCorpus text = TextSource.Load(data);
             display.Say(text.ToString());
             result = new Comparison(options, text, folder, observer, parsed.GetRequiredValue(common.Threads), rate, () => common.Open(parsed)).Run(cancellation);
             if (result is null)

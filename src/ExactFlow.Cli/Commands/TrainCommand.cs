@@ -71,7 +71,7 @@ internal static class TrainCommand
         using (TrainingDisplay display = TrainingDisplay.Create(wantsJson))
         {
             display.Say("reading the text");
-            TextCorpus text = TextSource.Load(options.Data.Text, options.Data.ValidationText, options.Data.ValidationFraction);
+            TextCorpus text = TextSource.Load(options.Data);
             Directory.CreateDirectory(folder);
             TokenizedText tokenized = TokenizedText.Prepare(options.Data, text, Path.Combine(folder, "tokenizer.json"), options.Seed, threads);
             display.Say(string.Create(CultureInfo.InvariantCulture, $"{text.ToString()}: {tokenized.Training.TokenCount:#,0} tokens to learn, {tokenized.ValidationIds.Length:#,0} held out"));

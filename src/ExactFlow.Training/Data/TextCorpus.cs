@@ -17,6 +17,9 @@ public sealed record TextCorpus(string Source, ReadOnlyMemory<byte> Training, Re
     /// <summary>The documents of the validation text, one after another.</summary>
     public IReadOnlyList<ReadOnlyMemory<byte>> ValidationDocuments { get; init; } = [Validation];
 
+    /// <summary>What to call the text for people where its bytes are not here; null: its sizes are named.</summary>
+    public string? Description { get; init; }
+
     /// <summary>Checks that there is enough text.</summary>
     /// <param name="trainingBytes">Least bytes of training text.</param>
     /// <param name="validationBytes">Least bytes of validation text.</param>
@@ -30,7 +33,7 @@ public sealed record TextCorpus(string Source, ReadOnlyMemory<byte> Training, Re
     }
 
     /// <inheritdoc/>
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
+    public override string ToString() => Description ?? string.Create(CultureInfo.InvariantCulture,
         $"{Source}: {Training.Length / 1e6:F2} MB from {TrainingFiles} file{(TrainingFiles == 1 ? "" : "s")} to train on, {Validation.Length / 1e6:F2} MB {(ValidationFiles == 0 ? "at the end" : $"from {ValidationFiles} other file{(ValidationFiles == 1 ? "" : "s")}")} held out");
 
     private void RequirePart(string part, long found, long needed)

@@ -1,10 +1,20 @@
 using ExactFlow.Tensors;
+using ExactFlow.Training.Options;
+using ExactFlow.Training.Packing;
 
 namespace ExactFlow.Training.Data;
 
 /// <summary>Finds and reads the text of a run: files, folders of <c>.txt</c> and <c>.md</c> files, or, if nothing is named, the .NET reference documentation of this machine.</summary>
 public static class TextSource
 {
+    /// <summary>Reads the text of a recipe; of a packed one, the validation text only: the rest stays where it is.</summary>
+    /// <exception cref="InvalidInputException">As below, or a packed text that is missing or damaged.</exception>
+    public static TextCorpus Load(DataOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return options.Packed is null ? Load(options.Text, options.ValidationText, options.ValidationFraction) : PackedText.Load(options);
+    }
+
     /// <summary>Reads the text of a run.</summary>
     /// <param name="text">Files and folders; none for <see cref="ReferenceDocumentation"/>.</param>
     /// <param name="validationText">Files and folders to validate on; none to hold out part of the text.</param>

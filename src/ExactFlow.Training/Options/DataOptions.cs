@@ -19,6 +19,15 @@ public sealed record DataOptions
     [Range(0.0001, 0.5)]
     public double ValidationFraction { get; init; } = 0.02;
 
+    /// <summary>A folder that <c>exactflow data pack</c> wrote, to be read instead of text; null: the text is read and encoded.</summary>
+    [Description("folder written by 'exactflow data pack', read instead of data.text; null reads text")]
+    public string? Packed { get; init; }
+
+    /// <summary>How windows read documents: <c>stream</c> as one text, <c>documents</c> so that no document sees another.</summary>
+    [Description("stream: one text, documents follow one another; documents: state and convolutions begin anew with every document")]
+    [AllowedValues("stream", "documents")]
+    public string Packing { get; init; } = "stream";
+
     /// <summary>A tokenizer.json to use; null: a byte-level BPE is trained on the training text.</summary>
     [Description("tokenizer.json to use; null trains a byte-level BPE on the training text")]
     public string? Tokenizer { get; init; }

@@ -1,0 +1,77 @@
+using ExactFlow.Tensors;
+using ExactFlow.Training.Data;
+
+namespace ExactFlow.Training.Tests.Data;
+
+public sealed class CorpusFilesTests : IDisposable
+{
+    private readonly TemporaryFolder folder = new();
+
+    [Fact]
+    public void AFolderStandsForItsTextFilesInTheOrderOfTheirNames()
+    {
+        Write("b.txt", "a/c.md", "a/d.jsonl", "a/e.ndjson.gz", "z.json", "z.csv", "a/b/f.TXT.GZ");
+        Assert.Equal(["a/b/f.TXT.GZ", "a/c.md", "a/d.jsonl", "a/e.ndjson.gz", "b.txt"], CorpusFiles.Find([folder.Path]).Select(file => file.Name));
+    }
+
+    [Theory]
+    [InlineData("*.txt", "1.txt,2.txt")]
+    [InlineData("?.md", "1.md")]
+    [InlineData("**/*.txt", "1.txt,2.txt,a/3.txt,a/b/4.txt")]
+    [InlineData("a/**", "b/4.txt,3.txt")]
+    [InlineData("a/**/4.*", "b/4.txt")]
+    [InlineData("*/b/*", "a/b/4.txt")]
+    public void PatternsMatchNamesAndFolders(string pattern, string expected)
+    {
+        Write("1.txt", "2.txt", "1.md", "10.md", "a/3.txt", "a/b/4.txt");
+        Assert.Equal(expected.Split(',').Order(), CorpusFiles.Find([folder[pattern]]).Select(file => file.Name).Order());
+    }
+
+    [Fact]
+    public void FormatsFollowFromEndingsAndAnyNamedFileIsText()
+    {
+        Write("a.jsonl.gz", "b.txt", "README");
+        Assert.Equal(
+            [(CorpusFormat.JsonLines, true), (CorpusFormat.Text, false), (CorpusFormat.Text, false)],
+            CorpusFiles.Find([folder["a.jsonl.gz"], folder["b.txt"], folder["README"]]).Select(file => (file.Format, file.IsCompressed)));
+    }
+
+    [Fact]
+    public void AFileNamedTwiceIsReadOnce()
+    {
+        Write("a.txt");
+        Assert.Single(CorpusFiles.Find([folder.Path, folder["a.txt"], folder["*.txt"]]));
+    }
+
+    [Theory]
+    [InlineData("part.parquet", "convert it to JSON lines", "part.jsonl")]
+    [InlineData("text.jsonl.zst", "zstd -dc", "text.jsonl.gz")]
+    public void FormatsThatAreNotReadSayHowToConvertThem(string name, params string[] expected)
+    {
+        Write(name, "other.txt");
+        foreach (string asked in (string[])[folder.Path, folder[name], folder["*" + name[4..]]])
+        {
+            string message = Assert.Throws<InvalidInputException>(() => CorpusFiles.Find([asked])).Message;
+            Assert.All(expected, part => Assert.Contains(part, message, StringComparison.Ordinal));
+        }
+    }
+
+    [Theory]
+    [InlineData("missing.txt", "no such file or folder")]
+    [InlineData("*.txt", "No file matches")]
+    [InlineData("nowhere/*.txt", "there is no folder")]
+    [InlineData("", "holds no .txt")]
+    public void NothingToReadIsAnError(string asked, string expected)
+        => Assert.Contains(expected, Assert.Throws<InvalidInputException>(() => CorpusFiles.Find([folder[asked]])).Message, StringComparison.Ordinal);
+
+    public void Dispose() => folder.Dispose();
+
+    private void Write(params string[] names)
+    {
+        foreach (string name in names)
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(folder[name])!);
+            File.WriteAllText(folder[name], "text");
+        }
+    }
+}
