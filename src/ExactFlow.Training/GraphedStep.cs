@@ -15,8 +15,7 @@ namespace ExactFlow.Training;
 internal sealed class GraphedStep : IDisposable
 {
     private readonly CudaDevice device;
-    private readonly Func<Tensor, Tensor, Tensor> computeLoss;
-    private readonly Func<Tensor, Tensor, SequenceOffsets, Tensor> computePackedLoss;
+    private readonly Func<Tensor, Tensor, SequenceOffsets?, Tensor> computeLoss;
     private readonly AdamW optimizer;
     private readonly GraphedStepOptions options;
     private readonly PoolReservation reservation;
@@ -37,15 +36,13 @@ internal sealed class GraphedStep : IDisposable
 
     /// <summary>Prepares steps.</summary>
     /// <param name="device">The GPU.</param>
-    /// <param name="loss">Inputs and targets, Int32 [batch, time], to the recorded loss.</param>
-    /// <param name="packedLoss">The same for a row of documents, Int32 [1, time], that are kept apart.</param>
+    /// <param name="loss">Inputs and targets, Int32 [batch, time], to the recorded loss; with where documents begin, [1, batch x time].</param>
     /// <param name="optimizer">Updates the parameters.</param>
     /// <param name="options">Sizes, and how the step runs.</param>
-    public GraphedStep(CudaDevice device, Func<Tensor, Tensor, Tensor> loss, Func<Tensor, Tensor, SequenceOffsets, Tensor> packedLoss, AdamW optimizer, GraphedStepOptions options)
+    public GraphedStep(CudaDevice device, Func<Tensor, Tensor, SequenceOffsets?, Tensor> loss, AdamW optimizer, GraphedStepOptions options)
     {
         this.device = device;
         computeLoss = loss;
-        computePackedLoss = packedLoss;
         this.optimizer = optimizer;
         this.options = options;
         int rows = options.Batch * options.Accumulation;
@@ -135,7 +132,7 @@ internal sealed class GraphedStep : IDisposable
         using Step step = device.BeginStep();
         step.ReleasesBehindBackward = true;
         Shape row = [1, options.Batch * options.Time];
-        Tensor computed = documents is null ? computeLoss(inputs, targets) : computePackedLoss(inputs.Reshape(row), targets.Reshape(row), documents);
+        Tensor computed = documents is null ? computeLoss(inputs, targets, null) : computeLoss(inputs.Reshape(row), targets.Reshape(row), documents);
         loss.CopyFrom(computed);
         computed.Backward(one);
     }

@@ -160,7 +160,7 @@ public sealed partial class Trainer : IDisposable
             if (task.Device is CudaDevice gpu)
             {
                 graphedStep ??= new GraphedStep(
-                    gpu, task.Loss, task.Loss, optimizer, new GraphedStepOptions(options.Data.BatchSize, data.SequenceLength, options.Data.Accumulation, options.Optimizer.Clip, CapturesSteps && !data.SeparatesDocuments));
+                    gpu, Loss, optimizer, new GraphedStepOptions(options.Data.BatchSize, data.SequenceLength, options.Data.Accumulation, options.Optimizer.Clip, CapturesSteps && !data.SeparatesDocuments));
                 return graphedStep.Run(data, position, rate);
             }
 
@@ -189,9 +189,8 @@ public sealed partial class Trainer : IDisposable
             SequenceOffsets? documents = data.Documents(first, options.Data.BatchSize);
             using Step step = task.Device.BeginStep();
             step.ReleasesBehindBackward = true;
-            Tensor loss = documents is null
-                ? task.Loss(task.Device.From<int>(inputs, batchShape), task.Device.From<int>(targets, batchShape))
-                : task.Loss(task.Device.From<int>(inputs, [1, inputs.Length]), task.Device.From<int>(targets, [1, inputs.Length]), documents);
+            Shape shape = documents is null ? batchShape : [1, inputs.Length];
+            Tensor loss = Loss(task.Device.From<int>(inputs, shape), task.Device.From<int>(targets, shape), documents);
             float value = loss.Item();
             sum += value;
             if (float.IsFinite(value))
@@ -202,6 +201,9 @@ public sealed partial class Trainer : IDisposable
 
         return sum / options.Data.Accumulation;
     }
+
+    private Tensor Loss(Tensor batchInputs, Tensor batchTargets, SequenceOffsets? documents)
+        => documents is null ? task.Loss(batchInputs, batchTargets) : task.Loss(batchInputs, batchTargets, documents);
 
     private StepRecord Describe(double loss, double rate, AdamWResult update, double milliseconds) => new()
     {

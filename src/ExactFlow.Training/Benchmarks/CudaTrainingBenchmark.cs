@@ -79,7 +79,7 @@ internal static class CudaTrainingBenchmark
     private static double SecondsPerStep(BenchmarkRun run, CudaDevice device, LanguageModel model, AdamW optimizer, Case one, out long memory)
     {
         TokenStream text = RandomText(one, model.Config.VocabularySize);
-        using var step = new GraphedStep(device, (inputs, targets) => model.Loss(inputs, targets), optimizer, new GraphedStepOptions(one.Batch, one.Time, Accumulation: 1, Clip: 1, UseGraph: true));
+        using var step = new GraphedStep(device, model.Loss, optimizer, new GraphedStepOptions(one.Batch, one.Time, Accumulation: 1, Clip: 1, UseGraph: true));
         for (int i = 0; i < WarmUps; i++)
         {
             step.Run(text, 0, learningRate: 1e-4f);

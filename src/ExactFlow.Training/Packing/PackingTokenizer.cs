@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
-using System.Text;
 using ExactFlow.Models;
 using ExactFlow.Models.Text;
 using ExactFlow.Tensors;

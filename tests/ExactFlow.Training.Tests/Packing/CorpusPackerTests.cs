@@ -2,7 +2,6 @@ using System.Security.Cryptography;
 using System.Text;
 using ExactFlow.Models.Text;
 using ExactFlow.Tensors;
-using ExactFlow.Training.Data;
 using ExactFlow.Training.Packing;
 
 namespace ExactFlow.Training.Tests.Packing;
