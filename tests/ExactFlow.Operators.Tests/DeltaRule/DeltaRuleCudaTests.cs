@@ -65,6 +65,7 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
 
             foreach (string device in CudaTestDevices.Names)
             {
+                cases.Add(device, "efla", 2, 100, 2, 4, 128, 128, 8, 0, null);
                 cases.Add(device, "efla", 1, 100, 1, 1, 64, 64, 60, 0, null);
                 cases.Add(device, "efla", 1, 100, 1, 1, 64, 64, 0, 0, null);
                 cases.Add(device, "gated_efla", 1, 260, 1, 2, 64, 128, 1, 1, null);

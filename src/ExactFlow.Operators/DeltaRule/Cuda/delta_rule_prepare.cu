@@ -20,12 +20,24 @@ constexpr int PAD = 8;         // bf16 elements added to each row of a plain til
 constexpr int LA = C + 4;   // floats between rows of A and T
 
 // 16 x 8 += 16 x 16 times 16 x 8, as mma_tf32_16.
+// Each operand is a tf32 number and the tf32 number nearest to the rest: one alone (11 bits) would show in the gradients of long raw keys.
 __device__ __forceinline__ void mma_tf32_8(float (&d)[4], const float* a, const float* b, int lane)
 {
     const int r = lane >> 2, c = lane & 3;
+#pragma unroll
     for (int k0 = 0; k0 < 16; k0 += 8)
-        mma_tf32(d, tf32(a[r * LA + k0 + c]), tf32(a[(r + 8) * LA + k0 + c]), tf32(a[r * LA + k0 + c + 4]), tf32(a[(r + 8) * LA + k0 + c + 4]),
-            tf32(b[(k0 + c) * LA + r]), tf32(b[(k0 + c + 4) * LA + r]));
+    {
+        const float x[4] = { a[r * LA + k0 + c], a[(r + 8) * LA + k0 + c], a[r * LA + k0 + c + 4], a[(r + 8) * LA + k0 + c + 4] };
+        const float y[2] = { b[(k0 + c) * LA + r], b[(k0 + c + 4) * LA + r] };
+        u32 x0[4], x1[4], y0[2], y1[2];
+#pragma unroll
+        for (int i = 0; i < 4; i++) { x0[i] = tf32(x[i]); x1[i] = tf32(x[i] - __uint_as_float(x0[i])); }
+#pragma unroll
+        for (int i = 0; i < 2; i++) { y0[i] = tf32(y[i]); y1[i] = tf32(y[i] - __uint_as_float(y0[i])); }
+        mma_tf32(d, x1[0], x1[1], x1[2], x1[3], y0[0], y0[1]);
+        mma_tf32(d, x0[0], x0[1], x0[2], x0[3], y1[0], y1[1]);
+        mma_tf32(d, x0[0], x0[1], x0[2], x0[3], y0[0], y0[1]);
+    }
 }
 __device__ __forceinline__ void store_8(float* to, const float (&d)[4], float sign, int lane)
 {
