@@ -47,6 +47,25 @@ public sealed class RecomputationTests
         }
     }
 
+    [Theory]
+    [InlineData("efla")]
+    [InlineData("mamba2")]
+    [InlineData("softmax_attention")]
+    public void Without_gradients_memory_does_not_grow_with_the_blocks(string name)
+    {
+        long[] peaks = [.. ((int[])[2, 6]).Select(layers =>
+        {
+            using CpuDevice device = TestModels.Device();
+            using var model = new LanguageModel(device, LanguageModelConfig.Create(MixerKind.Parse(name), TestModels.Vocabulary, 64, layers, 4));
+            device.Pool.ResetPeak();
+            long before = device.Pool.RentedBytes;
+            using Step step = device.BeginStep(recordGradients: false);
+            model.Forward(TestModels.Ids(device, TestModels.Tokens(128)));
+            return device.Pool.PeakRentedBytes - before;
+        })];
+        Assert.Equal(peaks[0], peaks[1]);
+    }
+
     private static (float Loss, float[][] Gradients) Gradients(LanguageModel model, int length = 70)
     {
         foreach (var parameter in model.Parameters)

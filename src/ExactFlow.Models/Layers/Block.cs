@@ -35,14 +35,21 @@ public sealed class Block
     /// <summary>[batch, time, hidden] to the same; see <see cref="Mixer.Forward"/>.</summary>
     internal Residual Forward(Residual x, SequenceOffsets? offsets, MixerState? state)
     {
-        if (Recomputation != Recomputation.Block)
+        bool records = x.Device.CurrentStep is { RecordsGradients: true };
+        if (records && Recomputation != Recomputation.Block)
         {
             return Layers(x, offsets, state, Recomputation);
         }
 
-        // A part gives one tensor: the sum is computed inside.
+        // A part gives one tensor: the sum is computed inside. Without gradients a block leaves nothing but it, so that memory does not grow with the layers.
         Tensor start = x.Sum();
-        return new Residual(Recomputed.Run(start.Device, true, () => Layers(new Residual(start), offsets, state, Recomputation.None).Sum()).Output);
+        Recomputed block = Recomputed.Run(start.Device, true, () => Layers(new Residual(start), offsets, state, Recomputation.None).Sum());
+        if (!records)
+        {
+            start.Dispose();
+        }
+
+        return new Residual(block.Output);
     }
 
     private Residual Layers(Residual x, SequenceOffsets? offsets, MixerState? state, Recomputation recomputation)

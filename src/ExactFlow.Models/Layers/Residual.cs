@@ -11,6 +11,9 @@ namespace ExactFlow.Models.Layers;
 /// <param name="addend">What a layer gave, to be added to it; only this sum reads it.</param>
 internal readonly struct Residual(Tensor x, Tensor? addend = null)
 {
+    /// <summary>Where it lives.</summary>
+    public Device Device => x.Device;
+
     /// <summary>The stream with everything added.</summary>
     public Tensor Sum()
     {

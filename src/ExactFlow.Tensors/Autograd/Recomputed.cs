@@ -6,7 +6,7 @@ namespace ExactFlow.Tensors.Autograd;
 /// </summary>
 /// <remarks>
 /// The result must be read as it is, not through views of it (<see cref="Tensor.Reshape"/>), whose memory could not be taken away.
-/// In a step that records no gradients, or switched off, it is an ordinary result.
+/// Switched off, or in a step that records no gradients, it is an ordinary result; a part still leaves nothing else.
 /// </remarks>
 public sealed class Recomputed : IDisposable
 {
@@ -56,7 +56,7 @@ public sealed class Recomputed : IDisposable
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(part);
-        if (!isOn || device.CurrentStep is not { RecordsGradients: true } step)
+        if (!isOn || device.CurrentStep is not { } step)
         {
             return new Recomputed(part());
         }
@@ -77,6 +77,11 @@ public sealed class Recomputed : IDisposable
         }
 
         step.Adopt(output);
+        if (!step.RecordsGradients)
+        {
+            return new Recomputed(output);
+        }
+
         return new Recomputed(step, output, part, arena, new Tape());
     }
 

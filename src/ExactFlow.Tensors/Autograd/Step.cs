@@ -13,6 +13,7 @@ public sealed class Step : IDisposable
     private readonly List<Tensor> root = [];
     private readonly Tape rootTape = new();
     private readonly List<List<Tensor>> parts = [];
+    private readonly Stack<List<Tensor>> spareParts = [];
     private List<Tensor> tensors;
 
     internal Step(Device device)
@@ -58,6 +59,7 @@ public sealed class Step : IDisposable
         foreach (List<Tensor> part in parts)
         {
             Release(part, 0);
+            spareParts.Push(part);
         }
 
         parts.Clear();
@@ -86,7 +88,7 @@ public sealed class Step : IDisposable
     /// <summary>An arena for a part; what is still in it at the end of the step ends then.</summary>
     internal List<Tensor> AddPart()
     {
-        var part = new List<Tensor>();
+        List<Tensor> part = spareParts.TryPop(out List<Tensor>? spare) ? spare : [];
         parts.Add(part);
         return part;
     }

@@ -170,13 +170,15 @@ public sealed class RecomputedTests : IDisposable
     }
 
     [Fact]
-    public void Without_recording_a_part_is_only_run()
+    public void Without_recording_a_part_leaves_nothing_but_its_result()
     {
         using Tensor x = Leaf(2);
         using Step step = device.BeginStep(recordGradients: false);
-        using var part = Recomputed.Run(device, true, () => Square(x, "a"));
-        Assert.Equal(4, part.Output.Item());
+        int rented = device.Pool.RentedBlocks;
+        using var part = Recomputed.Run(device, true, () => Square(Square(x, "a"), "b"));
+        Assert.Equal(16, part.Output.Item());
         Assert.Equal(0, step.Tape.Count);
+        Assert.Equal(rented + 1, device.Pool.RentedBlocks);
     }
 
     private Tensor Leaf(float value)
