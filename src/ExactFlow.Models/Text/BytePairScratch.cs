@@ -1,10 +1,13 @@
+using ExactFlow.Models.Text.PreTokenizers;
+
 namespace ExactFlow.Models.Text;
 
 /// <summary>
 /// What one thread needs to encode: work arrays, and the ids of the words met last, since texts consist of few different words. When the cache is
 /// full it is emptied.
 /// </summary>
-internal sealed class BytePairScratch
+/// <param name="model">Encodes words.</param>
+internal sealed class BytePairScratch(BytePairModel model) : IWordSink
 {
     private const int CachedWords = 1 << 16;
     private const int LongestCachedWord = 48;
@@ -12,6 +15,7 @@ internal sealed class BytePairScratch
     private readonly ByteStringTable words = new();
     private (int Start, int Count)[] cachedRanges = new (int, int)[1024];
     private IdBuffer cachedIds = new(8192);
+    private IdBuffer output = new(1024);
     private int[] symbols = new int[256];
     private int[] next = [];
     private int[] previous = [];
@@ -28,8 +32,11 @@ internal sealed class BytePairScratch
     /// <summary>Work array for links to the preceding symbol.</summary>
     public Span<int> Previous(int count) => Of(ref previous, count);
 
-    /// <summary>Appends the ids of a word, from the cache if it was met before.</summary>
-    public void Encode(BytePairModel model, ReadOnlySpan<byte> word, ref IdBuffer output)
+    /// <summary>Ids of the text at work.</summary>
+    public ref IdBuffer Output => ref output;
+
+    /// <summary>Appends the ids of a word to the output, from the cache if it was met before.</summary>
+    public void Take(ReadOnlySpan<byte> word, bool isAtStart)
     {
         if (word.Length > LongestCachedWord)
         {

@@ -35,6 +35,38 @@ internal static class CharacterClasses
     public static CharacterClass AtEnd(ReadOnlySpan<byte> text)
         => Rune.DecodeLastFromUtf8(text, out Rune rune, out _) == System.Buffers.OperationStatus.Done ? Of(rune) : CharacterClass.Other;
 
+    /// <summary>Bytes of white space that a text begins with.</summary>
+    public static int SpacesAtStart(ReadOnlySpan<byte> text)
+    {
+        int position = 0;
+        while (position < text.Length && At(text, position, out int length) == CharacterClass.Space)
+        {
+            position += length;
+        }
+
+        return position;
+    }
+
+    /// <summary>Bytes of white space that a text ends with.</summary>
+    public static int SpacesAtEnd(ReadOnlySpan<byte> text)
+    {
+        int end = text.Length;
+        while (end > 0 && Rune.DecodeLastFromUtf8(text[..end], out Rune rune, out int length) == System.Buffers.OperationStatus.Done && Of(rune) == CharacterClass.Space)
+        {
+            end -= length;
+        }
+
+        return text.Length - end;
+    }
+
+    /// <summary>Whether a character is one of words, <c>\w</c> of Unicode Technical Standard 18: alphabetic, mark, decimal digit, connector, or a joiner.</summary>
+    public static bool IsWord(Rune rune) => Rune.GetUnicodeCategory(rune) switch
+    {
+        <= UnicodeCategory.LetterNumber or UnicodeCategory.ConnectorPunctuation => true,
+        UnicodeCategory.OtherSymbol => rune.Value is (>= 0x24B6 and <= 0x24E9) or (>= 0x1F130 and <= 0x1F149) or (>= 0x1F150 and <= 0x1F169) or (>= 0x1F170 and <= 0x1F189),
+        _ => rune.Value is 0x200C or 0x200D,
+    };
+
     private static CharacterClass Of(Rune rune)
         => rune.IsBmp ? BasicPlane[rune.Value] : Classify('\uFFFF', CharUnicodeInfo.GetUnicodeCategory(rune.Value));
 

@@ -12,7 +12,7 @@ internal struct IdBuffer(int capacity)
     public readonly ReadOnlySpan<int> Span => ids.AsSpan(0, Count);
 
     /// <summary>Appends one id.</summary>
-    public void Append(int id) => Append([id]);
+    public void Append(int id) => Append(new ReadOnlySpan<int>(in id));
 
     /// <summary>Appends ids.</summary>
     public void Append(ReadOnlySpan<int> more)

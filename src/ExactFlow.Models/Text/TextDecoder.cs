@@ -1,40 +1,61 @@
-using System.Text;
+using ExactFlow.Models.Text.Decoders;
 
 namespace ExactFlow.Models.Text;
 
 /// <summary>
-/// Turns ids into text one at a time, as they are generated: a character whose bytes come in several tokens appears when it is complete.
+/// Turns ids into text one at a time, as they are generated: a character whose bytes come in several tokens appears when it is complete. All pieces together are what
+/// <see cref="BytePairTokenizer.Decode"/> gives for all ids.
 /// </summary>
-/// <param name="tokenizer">Knows the bytes of the ids.</param>
-/// <param name="skipSpecialTokens">Whether special tokens leave no trace.</param>
-public sealed class TextDecoder(BytePairTokenizer tokenizer, bool skipSpecialTokens = true)
+public sealed class TextDecoder
 {
-    private readonly Decoder decoder = Encoding.UTF8.GetDecoder();
+    private readonly BytePairTokenizer tokenizer;
+    private readonly bool skipSpecialTokens;
+    private readonly TextSink text = new();
+    private readonly PieceSink first;
+
+    /// <summary>A decoder at the start of a text.</summary>
+    /// <param name="tokenizer">Knows the tokens of the ids.</param>
+    /// <param name="skipSpecialTokens">Whether special tokens leave no trace.</param>
+    public TextDecoder(BytePairTokenizer tokenizer, bool skipSpecialTokens = true)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        this.tokenizer = tokenizer;
+        this.skipSpecialTokens = skipSpecialTokens;
+        first = tokenizer.Decoder.Begin(text);
+    }
 
     /// <summary>The text that this id completes; empty while a character lacks bytes.</summary>
     /// <exception cref="Tensors.InvalidInputException">The id is outside the vocabulary.</exception>
     public string Append(int id)
     {
-        ReadOnlySpan<byte> bytes = skipSpecialTokens && tokenizer.IsSpecial(id) ? default : tokenizer.BytesOf(id);
-        return Convert(bytes, flush: false);
+        Take(id);
+        return text.Flush();
     }
 
-    /// <summary>What is left at the end: U+FFFD if the last character is incomplete, else nothing.</summary>
-    public string Finish() => Convert(default, flush: true);
-
-    private string Convert(ReadOnlySpan<byte> bytes, bool flush)
+    /// <summary>What is left at the end: U+FFFD if the last character is incomplete, or what waited for it. Nothing may follow.</summary>
+    public string Finish()
     {
-        Span<char> characters = stackalloc char[256];
-        StringBuilder text = new();
-        bool completed;
-        do
-        {
-            decoder.Convert(bytes, characters, flush, out int used, out int written, out completed);
-            text.Append(characters[..written]);
-            bytes = bytes[used..];
-        }
-        while (!completed);
+        first.Finish();
+        return text.Flush();
+    }
 
-        return text.ToString();
+    /// <summary>The text of all ids.</summary>
+    internal string DecodeAll(ReadOnlySpan<int> ids)
+    {
+        foreach (int id in ids)
+        {
+            Take(id);
+        }
+
+        return Finish();
+    }
+
+    private void Take(int id)
+    {
+        string? token = tokenizer.TokenOf(id);
+        if (token is not null && !(skipSpecialTokens && tokenizer.IsSpecial(id)))
+        {
+            first.Take(token, beginsToken: true);
+        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using ExactFlow.Models.Text.PreTokenizers;
 
 namespace ExactFlow.Models.Text;
 
@@ -19,7 +20,7 @@ internal sealed class WordCounter
     /// <param name="preTokenizer">Cuts words.</param>
     /// <param name="special">Tokens that are cut out first and not counted.</param>
     /// <param name="threads">Threads to use.</param>
-    public static WordCounter Count(IEnumerable<ReadOnlyMemory<byte>> texts, PreTokenizer preTokenizer, SpecialTokens special, int threads)
+    public static WordCounter Count(IEnumerable<ReadOnlyMemory<byte>> texts, WordScanner preTokenizer, AddedTokens special, int threads)
     {
         WordCounter total = new();
         IEnumerable<ReadOnlyMemory<byte>> parts = texts.SelectMany(text => Parts(text, preTokenizer, special));
@@ -43,23 +44,48 @@ internal sealed class WordCounter
     }
 
     /// <summary>Parts of about a megabyte, cut where a word is sure to begin and at special tokens.</summary>
-    internal static IEnumerable<ReadOnlyMemory<byte>> Parts(ReadOnlyMemory<byte> text, PreTokenizer preTokenizer, SpecialTokens special)
+    internal static IEnumerable<ReadOnlyMemory<byte>> Parts(ReadOnlyMemory<byte> text, WordScanner preTokenizer, AddedTokens special)
     {
-        while (!text.IsEmpty)
+        int position = 0;
+        foreach ((int start, int end) in Tokens(text.Span, special))
         {
-            special.FindFirst(text.Span, out int start, out int length);
-            for (ReadOnlyMemory<byte> plain = text[..start]; !plain.IsEmpty;)
+            foreach (ReadOnlyMemory<byte> part in PlainParts(text[position..start], preTokenizer))
             {
-                int cut = plain.Length <= PartBytes ? plain.Length : preTokenizer.SafeCut(plain.Span, PartBytes);
-                yield return plain[..cut];
-                plain = plain[cut..];
+                yield return part;
             }
 
-            text = text[(start + length)..];
+            position = end;
+        }
+
+        foreach (ReadOnlyMemory<byte> part in PlainParts(text[position..], preTokenizer))
+        {
+            yield return part;
         }
     }
 
-    private void AddPart(ReadOnlySpan<byte> text, PreTokenizer preTokenizer)
+    private static List<(int Start, int End)> Tokens(ReadOnlySpan<byte> text, AddedTokens special)
+    {
+        List<(int, int)> found = [];
+        AddedTokens.Search search = special.In(text, recogniseSpecial: true);
+        while (search.MoveNext())
+        {
+            found.Add((search.Start, search.End));
+        }
+
+        return found;
+    }
+
+    private static IEnumerable<ReadOnlyMemory<byte>> PlainParts(ReadOnlyMemory<byte> plain, WordScanner preTokenizer)
+    {
+        while (!plain.IsEmpty)
+        {
+            int cut = plain.Length <= PartBytes ? plain.Length : preTokenizer.SafeCut(plain.Span, PartBytes);
+            yield return plain[..cut];
+            plain = plain[cut..];
+        }
+    }
+
+    private void AddPart(ReadOnlySpan<byte> text, WordScanner preTokenizer)
     {
         for (int start = 0; start < text.Length;)
         {

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
-using ExactFlow.Models.Text;
+using ExactFlow.Models.Text.PreTokenizers;
 using ExactFlow.Tensors.Randomness;
 using ExactFlow.Testing;
 

@@ -1,11 +1,11 @@
-namespace ExactFlow.Models.Text;
+namespace ExactFlow.Models.Text.PreTokenizers;
 
 /// <summary>
 /// The words of GPT-2, a scanner equal to the pattern <c>'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+</c>:
 /// English contractions; runs of letters, digits or other characters, each with one blank before it if there is one; runs of white space, whose last character
 /// is left to the word that follows.
 /// </summary>
-internal sealed class Gpt2PreTokenizer : PreTokenizer
+internal sealed class Gpt2PreTokenizer : WordScanner
 {
     /// <inheritdoc/>
     public override int WordEnd(ReadOnlySpan<byte> text, int start)
@@ -27,18 +27,7 @@ internal sealed class Gpt2PreTokenizer : PreTokenizer
     }
 
     /// <inheritdoc/>
-    public override int SafeCut(ReadOnlySpan<byte> text, int from)
-    {
-        for (int i = Math.Max(from, 1); i < text.Length; i++)
-        {
-            if (text[i] is (byte)' ' or (byte)'\n' && CharacterClasses.AtEnd(text[..i]) != CharacterClass.Space)
-            {
-                return i;
-            }
-        }
-
-        return text.Length;
-    }
+    public override int SafeCut(ReadOnlySpan<byte> text, int from) => CutBeforeAny(text, from, " \n"u8);
 
     private static int ContractionLength(ReadOnlySpan<byte> rest)
     {
@@ -54,16 +43,6 @@ internal sealed class Gpt2PreTokenizer : PreTokenizer
             ((byte)'r' or (byte)'v', (byte)'e') or ((byte)'l', (byte)'l') => 2,
             _ => 0,
         };
-    }
-
-    private static int RunEnd(ReadOnlySpan<byte> text, int position, CharacterClass wanted)
-    {
-        while (position < text.Length && CharacterClasses.At(text, position, out int length) == wanted)
-        {
-            position += length;
-        }
-
-        return position;
     }
 
     /// <summary><c>\s+(?!\S)|\s+</c>: all of the run at the text's end, otherwise all but its last character, unless it is the only one.</summary>
