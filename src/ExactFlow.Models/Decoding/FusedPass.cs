@@ -13,8 +13,8 @@ internal sealed class FusedPass : DecodePass
 {
     private readonly CudaDevice device;
     private readonly float epsilon;
-    private readonly DecodeStream stream;
-    private readonly Tensor projected;
+    private readonly DecodeStream? stream;
+    private readonly Tensor? projected;
     private readonly DecodeInput mixed;
     private readonly DecodeInput activated;
     private readonly FusedLayer[] layers;
@@ -32,10 +32,19 @@ internal sealed class FusedPass : DecodePass
         finalNorm = parameters["model.norm.weight"].Value;
         head = model.Head;
         int batch = state.Sequences;
-        stream = new DecodeStream(device, batch, config.HiddenSize);
-        projected = device.Persistent([batch, layers.Max(layer => layer.Columns)]);
-        mixed = DecodeInput.Create(device, batch, config.Heads * config.ValueDim);
-        activated = DecodeInput.Create(device, batch, config.InnerSize);
+        try
+        {
+            stream = new DecodeStream(device, batch, config.HiddenSize);
+            projected = device.Persistent([batch, layers.Max(layer => layer.Columns)]);
+            mixed = DecodeInput.Create(device, batch, config.Heads * config.ValueDim);
+            activated = DecodeInput.Create(device, batch, config.InnerSize);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+
         Embedding = new DecodeEmbedding(parameters["model.embeddings.weight"].Working, layers[0].MixerNorm, stream);
     }
 
@@ -59,22 +68,22 @@ internal sealed class FusedPass : DecodePass
         for (int i = 0; i < layers.Length; i++)
         {
             FusedLayer layer = layers[i];
-            DecodeProduct.Store(device, stream.Normalized(epsilon), layer.Projections, projected);
-            DecodeMixer.Run(device, layer.Mixer, projected, mixed.X);
+            DecodeProduct.Store(device, stream!.Normalized(epsilon), layer.Projections, projected!);
+            DecodeMixer.Run(device, layer.Mixer, projected!, mixed.X);
             DecodeProduct.AddToStream(device, mixed, layer.Output, stream, layer.MlpNorm);
             DecodeProduct.SwiGlu(device, stream.Normalized(epsilon), layer.Gate, layer.Up, activated.X);
             DecodeProduct.AddToStream(device, activated, layer.Down, stream, i + 1 < layers.Length ? layers[i + 1].MixerNorm : finalNorm);
         }
 
-        DecodeProduct.Store(device, stream.Normalized(epsilon), [(head, 0)], logits);
+        DecodeProduct.Store(device, stream!.Normalized(epsilon), [(head, 0)], logits);
     }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        stream.Dispose();
-        projected.Dispose();
-        mixed.X.Dispose();
-        activated.X.Dispose();
+        stream?.Dispose();
+        projected?.Dispose();
+        mixed.X?.Dispose();
+        activated.X?.Dispose();
     }
 }

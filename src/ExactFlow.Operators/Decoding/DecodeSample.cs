@@ -117,11 +117,19 @@ internal sealed class DecodeSampleMemory : IDisposable
     public DecodeSampleMemory(CudaDevice device, int batch, int vocabulary, in DecodeSampleOptions options)
     {
         // 64-bit numbers, as pairs of 32-bit ones: their format matters to the kernel alone.
-        Tokens = device.Persistent([batch], DType.Int32);
-        Ids = device.Persistent([batch, 1], DType.Int32);
-        Drawn = device.Persistent([batch, 2], DType.Int32);
-        Weights = options.Temperature > 0 ? device.Persistent([batch, vocabulary, 2], DType.Int32) : null;
-        Seen = options.RepetitionPenalty != 1 ? device.Persistent([batch, (vocabulary + 3) / 4], DType.Int32) : null;
+        try
+        {
+            Tokens = device.Persistent([batch], DType.Int32);
+            Ids = device.Persistent([batch, 1], DType.Int32);
+            Drawn = device.Persistent([batch, 2], DType.Int32);
+            Weights = options.Temperature > 0 ? device.Persistent([batch, vocabulary, 2], DType.Int32) : null;
+            Seen = options.RepetitionPenalty != 1 ? device.Persistent([batch, (vocabulary + 3) / 4], DType.Int32) : null;
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>The tokens drawn last, or what was wrong with their logits, int32 <c>[batch]</c>.</summary>
@@ -142,9 +150,9 @@ internal sealed class DecodeSampleMemory : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        Tokens.Dispose();
-        Ids.Dispose();
-        Drawn.Dispose();
+        Tokens?.Dispose();
+        Ids?.Dispose();
+        Drawn?.Dispose();
         Weights?.Dispose();
         Seen?.Dispose();
     }

@@ -26,9 +26,17 @@ internal sealed class DecodeStream : IDisposable
     /// <summary>Takes the memory.</summary>
     public DecodeStream(CudaDevice device, int batch, int width)
     {
-        Residual = device.Persistent([batch, width]);
-        Scaled = device.Persistent([batch, DecodeInput.Columns(width)], DType.BFloat16);
-        Squares = device.Persistent([batch, (width + 7) / 8]);
+        try
+        {
+            Residual = device.Persistent([batch, width]);
+            Scaled = device.Persistent([batch, DecodeInput.Columns(width)], DType.BFloat16);
+            Squares = device.Persistent([batch, (width + 7) / 8]);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>Float32 <c>[batch, width]</c>.</summary>
@@ -46,8 +54,8 @@ internal sealed class DecodeStream : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        Residual.Dispose();
-        Scaled.Dispose();
-        Squares.Dispose();
+        Residual?.Dispose();
+        Scaled?.Dispose();
+        Squares?.Dispose();
     }
 }

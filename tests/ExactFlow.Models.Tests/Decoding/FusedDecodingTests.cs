@@ -3,6 +3,7 @@ using ExactFlow.Models.Decoding;
 using ExactFlow.Models.Layers;
 using ExactFlow.Tensors;
 using ExactFlow.Testing;
+using ExactFlow.Testing.Emulation;
 
 namespace ExactFlow.Models.Tests.Decoding;
 
@@ -168,6 +169,43 @@ public sealed class FusedDecodingTests
             ahead.Send();
             ahead.Send();
         });
+    }
+
+    [Fact]
+    public void Whatever_call_fails_nothing_is_left_behind()
+    {
+        var driver = new EmulatedCudaDriver();
+        using CudaDevice device = CudaTestDevices.OpenEmulated(driver);
+        using var model = new LanguageModel(device, Config("efla"), precision: DType.BFloat16);
+        using ModelState state = model.CreateState();
+        Decode();
+        device.Pool.Trim();
+        int before = driver.Calls.Count, outstanding = driver.Outstanding.Count, last = 0;
+        Decode();
+        int calls = last - before;
+        for (int call = 0; call < calls; call += 1 + (call / 10))
+        {
+            device.Pool.Trim();
+            driver.FailCall(driver.Calls.Count + call, CudaResult.LaunchFailed);
+            Assert.Throws<CudaException>(Decode);
+            device.Pool.Trim();
+            Assert.Equal(outstanding, driver.Outstanding.Count);
+        }
+
+        Decode();
+
+        void Decode()
+        {
+            using var decoder = new CudaDecoder(model, state, new SamplerOptions { RepetitionPenalty = 1.1 });
+            decoder.Begin([5]);
+            for (int i = 0; i < 3; i++)
+            {
+                decoder.Advance();
+                Received(decoder);
+            }
+
+            last = driver.Calls.Count;
+        }
     }
 
     /// <summary>The small models with depths that are multiples of eight, as the kernels want them, and some with the sizes of real ones.</summary>
