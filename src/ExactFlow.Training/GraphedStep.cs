@@ -14,6 +14,9 @@ namespace ExactFlow.Training;
 /// </summary>
 internal sealed class GraphedStep : IDisposable
 {
+    /// <summary>Steps before the capture: the first takes memory and compiles, the second runs in the memory that was packed after it.</summary>
+    private const int EagerSteps = 2;
+
     private readonly CudaDevice device;
     private readonly Func<Tensor, Tensor, SequenceOffsets?, Tensor> computeLoss;
     private readonly AdamW optimizer;
@@ -32,6 +35,7 @@ internal sealed class GraphedStep : IDisposable
     private readonly Tensor loss;
     private readonly Tensor losses;
     private readonly Tensor one;
+    private int steps;
     private SequenceOffsets? documents;
 
     /// <summary>Prepares steps.</summary>
@@ -49,9 +53,9 @@ internal sealed class GraphedStep : IDisposable
         hostInputs = new int[(long)rows * options.Time];
         hostTargets = new int[hostInputs.Length];
         hostLosses = new float[options.Accumulation];
-        firstBatch = new RepeatedWork(device, () => QueueBatch(isFirst: true), options.UseGraph);
-        nextBatch = new RepeatedWork(device, () => QueueBatch(isFirst: false), options.UseGraph);
-        update = new RepeatedWork(device, () => optimizer.QueueClipAndStep(options.Clip, 1f / options.Accumulation), options.UseGraph);
+        firstBatch = new RepeatedWork(device, () => QueueBatch(isFirst: true));
+        nextBatch = new RepeatedWork(device, () => QueueBatch(isFirst: false));
+        update = new RepeatedWork(device, () => optimizer.QueueClipAndStep(options.Clip, 1f / options.Accumulation));
         reservation = device.Pool.Reserve();
         try
         {
@@ -79,6 +83,7 @@ internal sealed class GraphedStep : IDisposable
         allInputs.CopyFrom<int>(hostInputs);
         allTargets.CopyFrom<int>(hostTargets);
         optimizer.BeginStep(learningRate);
+        bool useGraph = options.UseGraph && steps >= EagerSteps;
         using (PoolReservation.Opening opening = reservation.Open())
         {
             for (int batch = 0; batch < options.Accumulation; batch++)
@@ -88,15 +93,20 @@ internal sealed class GraphedStep : IDisposable
                 inputs.CopyFrom(batchInputs);
                 targets.CopyFrom(batchTargets);
                 documents = data.Documents(position + ((long)batch * options.Batch), options.Batch);
-                (batch == 0 ? firstBatch : nextBatch).Queue();
+                (batch == 0 ? firstBatch : nextBatch).Queue(useGraph);
                 batchLoss.CopyFrom(loss);
             }
 
-            update.Queue();
+            update.Queue(useGraph);
         }
 
         losses.CopyTo<float>(hostLosses);
         AdamWResult result = optimizer.FinishStep();
+        if (++steps == 1)
+        {
+            reservation.Pack();
+        }
+
         double sum = 0;
         foreach (float ofBatch in hostLosses)
         {
@@ -137,26 +147,22 @@ internal sealed class GraphedStep : IDisposable
         computed.Backward(one);
     }
 
-    /// <summary>Work that is queued operator by operator at first, then captured once and replayed.</summary>
-    private sealed class RepeatedWork(CudaDevice device, Action work, bool useGraph) : IDisposable
+    /// <summary>Work that is queued operator by operator, or captured once and replayed.</summary>
+    private sealed class RepeatedWork(CudaDevice device, Action work) : IDisposable
     {
-        /// <summary>Runs before the capture: the first takes memory and compiles, the second shows that nothing more is needed.</summary>
-        private const int EagerRuns = 2;
-
         private CudaGraph? graph;
-        private int eagerRuns;
 
-        public void Queue()
+        public void Queue(bool useGraph)
         {
-            if (!useGraph || eagerRuns < EagerRuns)
+            if (useGraph)
+            {
+                graph ??= device.Capture(work);
+                graph.Launch();
+            }
+            else
             {
                 work();
-                eagerRuns++;
-                return;
             }
-
-            graph ??= device.Capture(work);
-            graph.Launch();
         }
 
         public void Dispose() => graph?.Dispose();

@@ -38,11 +38,11 @@ public sealed class BufferPool : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(bytes);
         long capacity = SizeClass(bytes);
-        DeviceBuffer buffer = (open is null ? null : Take(open.Free, capacity)) ?? Take(free, capacity) ?? Allocate(capacity);
-        if (open is not null && buffer.Reservation != open)
+        DeviceBuffer buffer = open?.Take(capacity) ?? Take(free, capacity) ?? Allocate(capacity);
+        if (open is not null)
         {
             buffer.Reservation = open;
-            open.Bytes += capacity;
+            open.Note(buffer, isRent: true);
         }
 
         buffer.IsRented = true;
@@ -72,11 +72,19 @@ public sealed class BufferPool : IDisposable
         buffer.IsRented = false;
         RentedBlocks--;
         RentedBytes -= buffer.Capacity;
+        if (buffer.Slab is { } slab)
+        {
+            slab.Put(buffer);
+            buffer.Reservation!.GiveSlabBack();
+            return;
+        }
+
         if (buffer.Reservation is { IsDisposed: true })
         {
             buffer.Reservation = null;
         }
 
+        buffer.Reservation?.Note(buffer, isRent: false);
         Put(buffer.Reservation?.Free ?? free, buffer);
     }
 
@@ -84,10 +92,44 @@ public sealed class BufferPool : IDisposable
     public PoolReservation Reserve() => new(this);
 
     /// <summary>Gives all unused blocks back to the system. A block the device fails to free does not keep the others; its error is thrown in the end.</summary>
-    public void Trim()
+    public void Trim() => FreeAll(free);
+
+    /// <summary>Starts a new measurement of <see cref="PeakRentedBytes"/>.</summary>
+    public void ResetPeak() => PeakRentedBytes = RentedBytes;
+
+    /// <summary>Releases every unused block. Blocks still rented are leaked to their holders.</summary>
+    public void Dispose() => Trim();
+
+    internal void Open(PoolReservation reservation)
+        => open = open is null ? reservation : throw new InvalidOperationException($"A reservation of the memory of {device.Name} was opened inside another: close that first.");
+
+    internal void Close() => open = null;
+
+    internal void WaitForDevice() => device.Synchronize();
+
+    /// <summary>Makes blocks of a reservation blocks of the pool.</summary>
+    internal void TakeBack(Dictionary<long, Stack<DeviceBuffer>> unused)
+    {
+        foreach (Stack<DeviceBuffer> blocks in unused.Values)
+        {
+            while (blocks.TryPop(out DeviceBuffer? block))
+            {
+                TakeBack(block);
+            }
+        }
+    }
+
+    internal void TakeBack(DeviceBuffer block)
+    {
+        block.Reservation = null;
+        Put(free, block);
+    }
+
+    /// <summary>Gives unused blocks back to the system.</summary>
+    internal void FreeAll(Dictionary<long, Stack<DeviceBuffer>> unused)
     {
         ExceptionDispatchInfo? failure = null;
-        foreach (Stack<DeviceBuffer> blocks in free.Values)
+        foreach (Stack<DeviceBuffer> blocks in unused.Values)
         {
             while (blocks.TryPop(out DeviceBuffer? block))
             {
@@ -106,30 +148,7 @@ public sealed class BufferPool : IDisposable
         failure?.Throw();
     }
 
-    /// <summary>Starts a new measurement of <see cref="PeakRentedBytes"/>.</summary>
-    public void ResetPeak() => PeakRentedBytes = RentedBytes;
-
-    /// <summary>Releases every unused block. Blocks still rented are leaked to their holders.</summary>
-    public void Dispose() => Trim();
-
-    internal void Open(PoolReservation reservation)
-        => open = open is null ? reservation : throw new InvalidOperationException($"A reservation of the memory of {device.Name} was opened inside another: close that first.");
-
-    internal void Close() => open = null;
-
-    internal void TakeBack(PoolReservation reservation)
-    {
-        foreach (Stack<DeviceBuffer> blocks in reservation.Free.Values)
-        {
-            while (blocks.TryPop(out DeviceBuffer? block))
-            {
-                block.Reservation = null;
-                Put(free, block);
-            }
-        }
-    }
-
-    private static DeviceBuffer? Take(Dictionary<long, Stack<DeviceBuffer>> from, long capacity)
+    internal static DeviceBuffer? Take(Dictionary<long, Stack<DeviceBuffer>> from, long capacity)
         => from.TryGetValue(capacity, out Stack<DeviceBuffer>? blocks) && blocks.TryPop(out DeviceBuffer? block) ? block : null;
 
     private static void Put(Dictionary<long, Stack<DeviceBuffer>> to, DeviceBuffer buffer)
@@ -167,7 +186,8 @@ public sealed class BufferPool : IDisposable
         }
     }
 
-    private DeviceBuffer Allocate(long capacity)
+    /// <summary>A block from the system.</summary>
+    internal DeviceBuffer Allocate(long capacity)
     {
         nint address;
         try

@@ -21,6 +21,9 @@ public sealed class DeviceBuffer
     /// <summary>The reservation it was rented under and returns to, or null.</summary>
     internal PoolReservation? Reservation { get; set; }
 
+    /// <summary>The stretch of memory it is a piece of, or null when it is a block of its own.</summary>
+    internal Slab? Slab { get; init; }
+
     /// <summary>Tensors (a tensor and its views) that share the block.</summary>
     internal int References { get; set; }
 

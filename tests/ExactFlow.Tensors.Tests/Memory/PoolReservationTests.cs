@@ -16,7 +16,6 @@ public sealed class PoolReservationTests
         long allocations = device.Pool.SystemAllocations;
         Assert.Equal(first.Order(), Work(device, reservation).Order());
         Assert.Equal(allocations, device.Pool.SystemAllocations);
-        Assert.Equal(3072, reservation.Bytes);
         device.Pool.Return(other);
         Assert.Equal(0, device.Pool.RentedBlocks);
 
@@ -58,6 +57,66 @@ public sealed class PoolReservationTests
     }
 
     [Fact]
+    public void Packed_work_lies_in_one_stretch_that_is_as_long_as_it_needs()
+    {
+        using var device = new CpuDevice(1);
+        PoolReservation reservation = device.Pool.Reserve();
+        DeviceBuffer kept = Phases(device, reservation, keep: true)!;
+        long apart = device.Pool.ReservedBytes;
+        reservation.Pack();
+
+        // Two phases that follow each other need the larger of both, 3 x 8 KiB; in size classes they need their sum.
+        Assert.Equal(kept.Capacity + (3 * 8192), device.Pool.ReservedBytes);
+        Assert.True(apart > device.Pool.ReservedBytes + 8192, $"{apart}");
+        long allocations = device.Pool.SystemAllocations;
+        Phases(device, reservation, keep: false);
+        Phases(device, reservation, keep: false);
+        Assert.Equal(allocations, device.Pool.SystemAllocations);
+        Assert.Equal(1, device.Pool.RentedBlocks);
+
+        // What does not fit comes from the pool, and pieces may outlive the reservation.
+        DeviceBuffer piece, large;
+        using (reservation.Open())
+        {
+            (piece, large) = (device.Pool.Rent(8192), device.Pool.Rent(1 << 16));
+        }
+
+        reservation.Dispose();
+        Array.ForEach([piece, large, kept], device.Pool.Return);
+        device.Pool.Trim();
+        Assert.Equal(0, device.Pool.ReservedBytes);
+        Assert.Equal(0, device.Pool.RentedBlocks);
+    }
+
+    [Fact]
+    public void Pieces_of_a_stretch_never_overlap()
+    {
+        var random = new Random(1);
+        var slab = new Slab(0, 1 << 20);
+        var pieces = new List<DeviceBuffer>();
+        for (int i = 0; i < 5000; i++)
+        {
+            if (pieces.Count > 0 && random.Next(5) < 2)
+            {
+                int which = random.Next(pieces.Count);
+                slab.Put(pieces[which]);
+                pieces.RemoveAt(which);
+            }
+            else if (slab.Take(1 + random.Next(20_000)) is { } piece)
+            {
+                Assert.All(pieces, other => Assert.True(piece.Address + piece.Capacity <= other.Address || other.Address + other.Capacity <= piece.Address));
+                Assert.True(piece.Address >= 0 && piece.Address + piece.Capacity <= 1 << 20 && piece.Address % 512 == 0);
+                pieces.Add(piece);
+            }
+
+            Assert.Equal(pieces.Count, slab.Pieces);
+        }
+
+        pieces.ForEach(slab.Put);
+        Assert.NotNull(slab.Take(1 << 20));
+    }
+
+    [Fact]
     public void One_is_open_at_a_time()
     {
         using var device = new CpuDevice(1);
@@ -76,6 +135,21 @@ public sealed class PoolReservationTests
     private static void OpenAndClose(PoolReservation reservation)
     {
         using PoolReservation.Opening opening = reservation.Open();
+    }
+
+    /// <summary>Three blocks of 8 KiB, then three of 4; a small one that is kept.</summary>
+    private static DeviceBuffer? Phases(CpuDevice device, PoolReservation reservation, bool keep)
+    {
+        using PoolReservation.Opening opening = reservation.Open();
+        DeviceBuffer? kept = null;
+        foreach (int bytes in (int[])[8192, 4096])
+        {
+            DeviceBuffer[] blocks = [device.Pool.Rent(bytes), device.Pool.Rent(bytes), device.Pool.Rent(bytes)];
+            kept ??= keep ? device.Pool.Rent(1024) : null;
+            Array.ForEach(blocks, device.Pool.Return);
+        }
+
+        return kept;
     }
 
     private static nint[] Work(CpuDevice device, PoolReservation reservation)
