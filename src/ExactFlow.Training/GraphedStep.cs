@@ -83,26 +83,19 @@ internal sealed class GraphedStep : IDisposable
         allInputs.CopyFrom<int>(hostInputs);
         allTargets.CopyFrom<int>(hostTargets);
         optimizer.BeginStep(learningRate);
-        bool useGraph = options.UseGraph && steps >= EagerSteps;
-        using (PoolReservation.Opening opening = reservation.Open())
+        if (options.UseGraph)
         {
-            for (int batch = 0; batch < options.Accumulation; batch++)
-            {
-                using Tensor batchInputs = allInputs.Slice(batch * options.Batch, options.Batch), batchTargets = allTargets.Slice(batch * options.Batch, options.Batch);
-                using Tensor batchLoss = losses.Slice(batch, 1);
-                inputs.CopyFrom(batchInputs);
-                targets.CopyFrom(batchTargets);
-                documents = data.Documents(position + ((long)batch * options.Batch), options.Batch);
-                (batch == 0 ? firstBatch : nextBatch).Queue(useGraph);
-                batchLoss.CopyFrom(loss);
-            }
-
-            update.Queue(useGraph);
+            using PoolReservation.Opening opening = reservation.Open();
+            QueueStep(data, position, useGraph: steps >= EagerSteps);
+        }
+        else
+        {
+            QueueStep(data, position, useGraph: false);
         }
 
         losses.CopyTo<float>(hostLosses);
         AdamWResult result = optimizer.FinishStep();
-        if (++steps == 1)
+        if (++steps == 1 && options.UseGraph)
         {
             reservation.Pack();
         }
@@ -130,6 +123,22 @@ internal sealed class GraphedStep : IDisposable
         }
 
         reservation.Dispose();
+    }
+
+    private void QueueStep(TokenStream data, long position, bool useGraph)
+    {
+        for (int batch = 0; batch < options.Accumulation; batch++)
+        {
+            using Tensor batchInputs = allInputs.Slice(batch * options.Batch, options.Batch), batchTargets = allTargets.Slice(batch * options.Batch, options.Batch);
+            using Tensor batchLoss = losses.Slice(batch, 1);
+            inputs.CopyFrom(batchInputs);
+            targets.CopyFrom(batchTargets);
+            documents = data.Documents(position + ((long)batch * options.Batch), options.Batch);
+            (batch == 0 ? firstBatch : nextBatch).Queue(useGraph);
+            batchLoss.CopyFrom(loss);
+        }
+
+        update.Queue(useGraph);
     }
 
     private void QueueBatch(bool isFirst)

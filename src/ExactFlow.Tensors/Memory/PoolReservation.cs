@@ -11,6 +11,7 @@ public sealed class PoolReservation : IDisposable
     private readonly List<(DeviceBuffer Buffer, bool IsRent)> trace = [];
     private DeviceBuffer? slabBlock;
     private Slab? slab;
+    private bool isPacked;
 
     internal PoolReservation(BufferPool pool) => this.pool = pool;
 
@@ -30,13 +31,14 @@ public sealed class PoolReservation : IDisposable
 
     /// <summary>
     /// Puts the free blocks of work that ran once into one stretch of memory in which its requests, in the same order again, lie side by side: size classes
-    /// keep blocks apart that are never needed at the same time. What is still rented stays where it is. Call it once, between runs of the work.
+    /// keep blocks apart that are never needed at the same time. What is still rented stays where it is. Call it once, after the first run of the work.
     /// </summary>
     /// <exception cref="OutOfMemoryException">The device has no room for the stretch.</exception>
     public void Pack()
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
-        long bytes = slab is null ? DryRun() : 0;
+        long bytes = isPacked ? 0 : DryRun();
+        isPacked = true;
         if (bytes > 0)
         {
             // The device has what is freed to give again only when it has come to it.
@@ -66,7 +68,7 @@ public sealed class PoolReservation : IDisposable
     /// <summary>Notes a request, for <see cref="Pack"/>.</summary>
     internal void Note(DeviceBuffer buffer, bool isRent)
     {
-        if (slab is null)
+        if (!isPacked)
         {
             trace.Add((buffer, isRent));
         }
