@@ -104,17 +104,26 @@ public sealed class TokenizedText
 
     private static TokenizedText PreparePacked(DataOptions options, TextCorpus text, int seed, int threads)
     {
-        PackedCorpus corpus = PackedText.Open(options).Verify(threads);
-        BytePairTokenizer tokenizer = corpus.LoadTokenizer();
-        (PackedTokens training, ITokenSequence validation) = PackedText.Divide(corpus, options);
-        int[] validationIds = PackedText.ValidationIds(options, validation, tokenizer, text.Validation, MostValidationTokens, threads);
-        return new TokenizedText(
-            tokenizer,
-            File.ReadAllText(corpus.TokenizerPath),
-            corpus.Manifest.DocumentToken,
-            Stream(training, options, seed, "training"),
-            Stream(options.ValidationText.Length > 0 ? new MemoryTokens(validationIds, []) : validation, options, seed, "validation"),
-            validationIds);
+        PackedCorpus corpus = PackedText.Open(options);
+        try
+        {
+            corpus.Verify(threads);
+            BytePairTokenizer tokenizer = corpus.LoadTokenizer();
+            (PackedTokens training, ITokenSequence validation) = PackedText.Divide(corpus, options);
+            int[] validationIds = PackedText.ValidationIds(options, validation, tokenizer, text.Validation, MostValidationTokens, threads);
+            return new TokenizedText(
+                tokenizer,
+                File.ReadAllText(corpus.TokenizerPath),
+                corpus.Manifest.DocumentToken,
+                Stream(training, options, seed, "training"),
+                Stream(options.ValidationText.Length > 0 ? new MemoryTokens(validationIds, []) : validation, options, seed, "validation"),
+                validationIds);
+        }
+        catch
+        {
+            corpus.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Documents one after another, the token that begins prompts before each, so that what follows it is learned.</summary>
