@@ -71,8 +71,15 @@ public sealed class ReadmeTests
                 break;
             case "train":
                 Set(words, "--steps", "2");
-                Set(words, "--text", "text.txt");
+                if (!words.Exists(word => word.StartsWith("data.packed=", StringComparison.Ordinal)))
+                {
+                    Set(words, "--text", "text.txt");
+                }
+
                 words.AddRange(TinyText.Settings());
+                break;
+            case "data" when command[1] == "pack":
+                Set(words, "--text", "text.txt");
                 break;
             case "bench":
                 words.AddRange(["--filter", "1t 2048 x 256 to 256", "--seconds", "0.01"]);

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
 using ExactFlow.Training.Packing;
@@ -85,21 +86,38 @@ public sealed class TokenShardTests
     private static byte[] Make(int documents, bool wide)
     {
         using PackingSession session = new(documents, mostWords: 8);
-        if (!wide)
-        {
-            session.Pack().Dispose();
-            return File.ReadAllBytes(Path.Combine(session.Output, "shard-00000.tokens"));
-        }
-
-        // A vocabulary beyond 16 bits: the same tokenizer with one more, far-off token.
-        string json = File.ReadAllText(session.TokenizerPath);
-        int at = json.IndexOf("\"added_tokens\"", StringComparison.Ordinal);
-        int list = json.IndexOf('[', at) + 1;
-        File.WriteAllText(session.TokenizerPath, json.Insert(list, """{"id":70000,"content":"<|far|>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true},"""));
         session.Pack().Dispose();
-        byte[] shard = File.ReadAllBytes(Path.Combine(session.Output, "shard-00000.tokens"));
-        Assert.Equal(4, TokenShard.Parse(shard).Header.BytesPerToken);
-        return shard;
+        byte[] narrow = File.ReadAllBytes(Path.Combine(session.Output, "shard-00000.tokens"));
+        return wide ? Widen(narrow) : narrow;
+    }
+
+    /// <summary>The same documents with four bytes to a token, put together after the description of the format and not by the writer.</summary>
+    private static byte[] Widen(byte[] narrow)
+    {
+        var shard = TokenShard.Parse(narrow);
+        ShardHeader header = shard.Header;
+        var tokens = new int[header.Tokens];
+        shard.Read(0, tokens);
+        tokens[^1] = 70_000;
+        byte[] body =
+        [
+            .. tokens.SelectMany(BitConverter.GetBytes),
+            .. new byte[(8 - (tokens.Length * 4 % 8)) % 8],
+            .. Enumerable.Range(0, (int)header.Documents + 1).SelectMany(i => BitConverter.GetBytes(shard.Start(i))),
+            .. Enumerable.Range(0, (int)header.Documents).SelectMany(i => BitConverter.GetBytes(shard.Key(i))),
+        ];
+        byte[] front =
+        [
+            .. "EXFTOKEN"u8, .. BitConverter.GetBytes(1), .. BitConverter.GetBytes(4), .. BitConverter.GetBytes(70_001), .. BitConverter.GetBytes(header.DocumentToken),
+            .. BitConverter.GetBytes(header.Documents), .. BitConverter.GetBytes(header.Tokens), .. BitConverter.GetBytes(header.TextBytes), .. new byte[16], .. Convert.FromHexString(header.TokenizerHash),
+        ];
+        byte[] wide = [.. front, .. SHA256.HashData([.. body, .. front]), .. body];
+        var parsed = TokenShard.Parse(wide);
+        parsed.Verify();
+        var read = new int[tokens.Length];
+        parsed.Read(0, read);
+        Assert.Equal(tokens, read);
+        return wide;
     }
 
     private static byte[] Mutate(byte[] file, Philox random, ref ulong position)
