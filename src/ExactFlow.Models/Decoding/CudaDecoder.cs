@@ -38,7 +38,7 @@ public sealed class CudaDecoder : IDisposable
         Sequences = state.Sequences;
         try
         {
-            pass = Own<DecodePass>(useFusedKernels && FusedPass.Covers(model) ? new FusedPass(model, state) : new OrdinaryPass(model, state));
+            pass = Own<DecodePass>(useFusedKernels && FusedPass.Covers(model, state.Sequences) ? new FusedPass(model, state) : new OrdinaryPass(model, state));
             memory = Own(new DecodeSampleMemory(device, Sequences, model.Config.VocabularySize, options));
             Logits = Own(device.Persistent([Sequences, model.Config.VocabularySize]));
             readback = Own(new CudaReadback(device, Sequences * sizeof(int)));
