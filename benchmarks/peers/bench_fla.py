@@ -133,13 +133,13 @@ def peer_operators(arguments):
     from fla.ops.gated_delta_rule import chunk_gated_delta_rule
     fla = {"delta": chunk_delta_rule, "gated": chunk_gated_delta_rule}
     rows = []
-    for batch, time, heads in SHAPES:
+    for batch, time, heads in arguments.shapes:
         torch.manual_seed(1)
         q, k, v, grad = (torch.randn(batch, time, heads, DIM, device="cuda", dtype=torch.bfloat16) for _ in range(4))
         q, k = q * DIM ** -0.5, k * DIM ** -0.5
         beta = torch.rand(batch, time, heads, device="cuda", dtype=torch.bfloat16)
         g = -0.1 * torch.rand(batch, time, heads, device="cuda", dtype=torch.float32)
-        for name, rule, ours in RULES:
+        for name, rule, ours in (entry for entry in RULES if not arguments.rules or entry[0] in arguments.rules):
             given = [q, normalised(k) if rule is deltanet_unit_keys else k, v, beta, g]
             inputs = [x.detach().clone().requires_grad_() for x in given]
             wanted = inputs if "gated" in name else inputs[:4]
@@ -237,7 +237,7 @@ def exactflow(arguments, suite, *more):
     if done.returncode != 0:
         print(f"  ended with {done.returncode}", file=sys.stderr)
         return None
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 # ---------------------------------------------------------------------------------------------------------------- tables
@@ -284,10 +284,22 @@ def our_generation_case(case, rule):
     return f"340m, {batch} {'sequence' if batch == 1 else 'sequences'} {rule}"
 
 
+def merged(documents):
+    """The documents of several runs of ours as one."""
+    documents = [document for document in documents if document]
+    return {**documents[0], "measurements": [line for document in documents for line in document["measurements"]]} if documents else None
+
+
+def shapes(text):
+    return [tuple(int(extent) for extent in shape.split("x")) for shape in text.split(",")]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exactflow", help="our program, such as path/to/exactflow or 'dotnet path/to/exactflow.dll'")
     parser.add_argument("--parts", default="op,train,generate", help="any of op, train, generate")
+    parser.add_argument("--shapes", type=shapes, default=SHAPES, help="shapes of the operator, such as 8x2048x8,1x16384x8: batch, time, heads")
+    parser.add_argument("--rules", type=lambda text: text.split(","), help="rules of the operator, any of " + ", ".join(name for name, _, _ in RULES))
     parser.add_argument("--seconds", type=float, default=0.5, help="measuring time of a figure")
     parser.add_argument("--json", help="file for everything measured")
     arguments = parser.parse_args()
@@ -308,7 +320,7 @@ def main():
 
     if "op" in parts:
         rows = peer_operators(arguments)
-        document = exactflow(arguments, "op", "--filter", " x ")
+        document = merged(exactflow(arguments, "op", "--filter", " x ".join(str(extent) for extent in shape)) for shape in arguments.shapes)
         operator_table(rows, document)
         result["rows"] += rows
         result["exactflow"]["op"] = document
