@@ -46,6 +46,8 @@ internal static partial class CommandLine
             GenerateCommand.Create(),
             EvalCommand.Create(),
             DataCommand.Create(interruption),
+            InspectCommand.Create(),
+            ConvertCommand.Create(),
             OpCommand.Create(),
             BenchCommand.Create(),
             DoctorCommand.Create(),

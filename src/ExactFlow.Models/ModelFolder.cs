@@ -30,8 +30,9 @@ public static class ModelFolder
     /// <param name="generation">Defaults of generation; null leaves only the special tokens.</param>
     /// <param name="tokenizerJson">Text of a tokenizer.json to put beside it; null for none.</param>
     /// <param name="format">Number format of the weights: F32, F16 or BF16.</param>
+    /// <param name="shardBytes">Bytes of weights in a file at most; 0 for one file.</param>
     /// <exception cref="InvalidInputException">The folder cannot be written.</exception>
-    public static void Save(LanguageModel model, string folder, GenerationOptions? generation = null, string? tokenizerJson = null, SafetensorsType format = SafetensorsType.F32)
+    public static void Save(LanguageModel model, string folder, GenerationOptions? generation = null, string? tokenizerJson = null, SafetensorsType format = SafetensorsType.F32, long shardBytes = 0)
     {
         ArgumentNullException.ThrowIfNull(model);
         try
@@ -50,7 +51,14 @@ public static class ModelFolder
             AtomicFile.WriteAllText(Path.Combine(folder, TokenizerFile), tokenizerJson);
         }
 
-        ModelWeights.Save(model, Path.Combine(folder, WeightsFile), format);
+        if (shardBytes > 0)
+        {
+            ModelWeights.SaveSharded(model, folder, shardBytes, format);
+        }
+        else
+        {
+            ModelWeights.Save(model, Path.Combine(folder, WeightsFile), format);
+        }
     }
 
     /// <summary>Reads a model: configuration and weights. The caller disposes it.</summary>
@@ -88,6 +96,16 @@ public static class ModelFolder
             model.Dispose();
             throw;
         }
+    }
+
+    /// <summary>The files that hold the weights of a folder, in the order of their names.</summary>
+    /// <exception cref="InvalidInputException">There are none, or the index is damaged.</exception>
+    public static IReadOnlyList<string> WeightFiles(string folder)
+    {
+        string single = Path.Combine(folder, WeightsFile), index = Path.Combine(folder, WeightsIndexFile);
+        return File.Exists(single) ? [single]
+            : File.Exists(index) ? [.. ModelWeights.ShardNames(index).Select(name => Path.Combine(folder, name))]
+            : throw new InvalidInputException($"The model folder '{folder}' has neither {WeightsFile} nor {WeightsIndexFile}; put the weights there.");
     }
 
     /// <summary>Reads the configuration only.</summary>

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using ExactFlow.Models.Layers;
 using ExactFlow.Tensors;
@@ -12,6 +14,7 @@ namespace ExactFlow.Models;
 public static class ModelWeights
 {
     private const int ChunkLength = 1 << 20;
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
 
     /// <summary>Writes all weights to one file.</summary>
     /// <param name="model">The model.</param>
@@ -21,20 +24,47 @@ public static class ModelWeights
     public static void Save(LanguageModel model, string path, SafetensorsType format = SafetensorsType.F32)
     {
         ArgumentNullException.ThrowIfNull(model);
-        if (format is not (SafetensorsType.F32 or SafetensorsType.F16 or SafetensorsType.BF16))
+        RequireFormat(format);
+        Save(model.Layout.Parameters, path, format);
+    }
+
+    /// <summary>Writes all weights to several files in a folder, <c>model-00001-of-00003.safetensors</c> and so on, and then the index that names the file of each tensor.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="folder">The folder, which exists.</param>
+    /// <param name="shardBytes">Bytes of values in a file at most; a tensor that is larger has a file of its own.</param>
+    /// <param name="format">As for one file.</param>
+    /// <exception cref="InvalidInputException">The format is none of these, or the disk refuses.</exception>
+    public static void SaveSharded(LanguageModel model, string folder, long shardBytes, SafetensorsType format = SafetensorsType.F32)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentOutOfRangeException.ThrowIfLessThan(shardBytes, 1);
+        RequireFormat(format);
+        List<List<ModelParameter>> shards = [[]];
+        long bytes = 0, total = 0;
+        foreach (ModelParameter parameter in model.Layout.Parameters)
         {
-            throw new InvalidInputException($"Weights were to be saved as {format.FileName()}; the formats are F32, F16 and BF16.");
+            long length = parameter.Value.Count * format.Size();
+            if (shards[^1].Count > 0 && bytes + length > shardBytes)
+            {
+                shards.Add([]);
+                bytes = 0;
+            }
+
+            shards[^1].Add(parameter);
+            bytes += length;
+            total += length;
         }
 
-        IReadOnlyList<ModelParameter> parameters = model.Layout.Parameters;
-        IEnumerable<SafetensorsEntry> entries = parameters.Select(parameter => new SafetensorsEntry(parameter.Name, format, Extents(parameter.FileShape)));
-        using var writer = new SafetensorsWriter(path, entries, new Dictionary<string, string> { ["format"] = "pt" });
-        foreach (ModelParameter parameter in parameters)
+        JsonObject map = [];
+        for (int i = 0; i < shards.Count; i++)
         {
-            Write(writer, parameter, format);
+            string name = string.Create(CultureInfo.InvariantCulture, $"model-{i + 1:00000}-of-{shards.Count:00000}.safetensors");
+            Save(shards[i], Path.Combine(folder, name), format);
+            shards[i].ForEach(parameter => map.Add(parameter.Name, name));
         }
 
-        writer.Commit();
+        JsonObject index = new() { ["metadata"] = new JsonObject { ["total_size"] = total }, ["weight_map"] = map };
+        AtomicFile.WriteAllText(Path.Combine(folder, ModelFolder.WeightsIndexFile), index.ToJsonString(Indented) + "\n");
     }
 
     /// <summary>Reads all weights from one file.</summary>
@@ -67,7 +97,28 @@ public static class ModelWeights
         }
     }
 
-    private static SortedSet<string> ShardNames(string indexPath)
+    private static void RequireFormat(SafetensorsType format)
+    {
+        if (format is not (SafetensorsType.F32 or SafetensorsType.F16 or SafetensorsType.BF16))
+        {
+            throw new InvalidInputException($"Weights were to be saved as {format.FileName()}; the formats are F32, F16 and BF16.");
+        }
+    }
+
+    private static void Save(IReadOnlyList<ModelParameter> parameters, string path, SafetensorsType format)
+    {
+        IEnumerable<SafetensorsEntry> entries = parameters.Select(parameter => new SafetensorsEntry(parameter.Name, format, Extents(parameter.FileShape)));
+        using var writer = new SafetensorsWriter(path, entries, new Dictionary<string, string> { ["format"] = "pt" });
+        foreach (ModelParameter parameter in parameters)
+        {
+            Write(writer, parameter, format);
+        }
+
+        writer.Commit();
+    }
+
+    /// <summary>The files that an index names.</summary>
+    internal static SortedSet<string> ShardNames(string indexPath)
     {
         JsonNode? map = JsonFields.Parse(TextFile.Read(indexPath), indexPath).Rest()["weight_map"];
         var names = new SortedSet<string>(StringComparer.Ordinal);

@@ -50,7 +50,9 @@ internal sealed class TrainedModel : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Model.Dispose();
 
-    private static string Locate(string path)
+    /// <summary>The folder that a path stands for: itself, or the newest checkpoint of a run.</summary>
+    /// <exception cref="InvalidInputException">There is no model.</exception>
+    public static string Locate(string path)
     {
         if (!Directory.Exists(path))
         {

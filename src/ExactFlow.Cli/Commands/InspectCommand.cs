@@ -1,0 +1,119 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text.Json.Nodes;
+using ExactFlow.Cli.Display;
+using ExactFlow.Cli.Parsing;
+using ExactFlow.Models;
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Files;
+using Spectre.Console;
+
+namespace ExactFlow.Cli.Commands;
+
+/// <summary><c>exactflow inspect</c>: the tensors of a model folder or of a safetensors file.</summary>
+internal static class InspectCommand
+{
+    private const int WidthOfPipes = 160;
+
+    /// <summary>Makes the command.</summary>
+    public static Command Create()
+    {
+        Option<string> model = Settings.Required("--model", "folder of a model, a checkpoint or a run (its newest checkpoint), or a safetensors file", "DIR|FILE");
+        var check = new Option<bool>("--check") { Description = "also load the model: every tensor that is missing, unknown or of another shape than config.json says is listed, and the time is told" };
+        var json = new Option<bool>("--json") { Description = "write one JSON document to standard output" };
+        var command = new CliCommand("inspect", "Shows what a model folder or a safetensors file holds: tensors with formats, shapes and sizes, the hash of every file, and the configuration.")
+        {
+            Examples =
+            [
+                ("exactflow inspect --model runs/first", "the newest checkpoint of a run"),
+                ("exactflow inspect --model downloaded/ --check", "whether a downloaded folder can be loaded here"),
+            ],
+        };
+        command.Options.Add(model);
+        command.Options.Add(check);
+        command.Options.Add(json);
+        command.SetAction(parsed => Run(parsed.GetRequiredValue(model), parsed.GetValue(check), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static void Run(string path, bool check, bool wantsJson)
+    {
+        string? folder = File.Exists(path) ? null : TrainedModel.Locate(path);
+        IReadOnlyList<WeightFile> files = [.. (folder is null ? [path] : ModelFolder.WeightFiles(folder)).Select(Read)];
+        string? config = folder is null ? null : File.ReadAllText(Path.Combine(folder, ModelFolder.ConfigFile));
+        double? seconds = check ? Load(folder ?? throw new InvalidInputException($"'{path}' is a file, but --check needs the configuration beside it; name the folder.")) : null;
+        long bytes = files.Sum(file => file.Tensors.Sum(tensor => tensor.ByteLength));
+        if (wantsJson)
+        {
+            JsonOutput.Write(new
+            {
+                Folder = folder,
+                Parameters = files.Sum(file => file.Tensors.Sum(tensor => tensor.Count)),
+                Bytes = bytes,
+                LoadSeconds = seconds,
+                Config = config is null ? null : JsonNode.Parse(config),
+                Files = files.Select(file => new
+                {
+                    file.Path,
+                    file.Bytes,
+                    file.Sha256,
+                    Tensors = file.Tensors.Select(tensor => new { tensor.Name, Dtype = tensor.Type.FileName(), tensor.Shape, Bytes = tensor.ByteLength }),
+                }),
+            });
+            return;
+        }
+
+        Write(files);
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{files.Sum(file => file.Tensors.Count):#,0} tensors, {files.Sum(file => file.Tensors.Sum(tensor => tensor.Count)):#,0} values, {Units.Bytes(bytes)}"));
+        if (config is not null)
+        {
+            Console.WriteLine();
+            Console.WriteLine(config.TrimEnd());
+        }
+
+        if (seconds is { } time)
+        {
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"every tensor of the configuration is there; loaded in {time:0.00} s ({bytes / time / 1e9:0.00} GB/s)"));
+        }
+    }
+
+    private static void Write(IReadOnlyList<WeightFile> files)
+    {
+        if (Console.IsOutputRedirected)
+        {
+            AnsiConsole.Profile.Width = WidthOfPipes;
+        }
+
+        foreach (WeightFile file in files)
+        {
+            Table table = new Table().Border(TableBorder.Simple).AddColumns("tensor", "format", "shape").AddColumn(new TableColumn("bytes").RightAligned());
+            foreach (SafetensorsEntry tensor in file.Tensors)
+            {
+                table.AddRow(
+                    new Text(tensor.Name), new Text(tensor.Type.FileName()), new Text($"[{string.Join(", ", tensor.Shape)}]"), new Text(tensor.ByteLength.ToString("#,0", CultureInfo.InvariantCulture)));
+            }
+
+            AnsiConsole.Write(table);
+            Console.WriteLine($"{file.Path}: {Units.Bytes(file.Bytes)}, SHA-256 {file.Sha256}");
+        }
+    }
+
+    private static WeightFile Read(string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        using FileStream stream = File.OpenRead(path);
+        return new WeightFile(path, stream.Length, Convert.ToHexStringLower(SHA256.HashData(stream)), [.. file.Entries]);
+    }
+
+    private static double Load(string folder)
+    {
+        long start = Stopwatch.GetTimestamp();
+        using var device = new CpuDevice();
+        using LanguageModel model = ModelFolder.Load(device, folder);
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    private sealed record WeightFile(string Path, long Bytes, string Sha256, IReadOnlyList<SafetensorsEntry> Tensors);
+}
