@@ -156,9 +156,10 @@ internal sealed class TokenizerPipeline
     /// <summary>Where the file leaves text whole, or nearly, words are cut where no merge can reach across.</summary>
     private PreTokenizer WithMergeBoundaries(PreTokenizerReader reader, byte[][] units)
     {
-        byte[] blank = normalizer?.Apply(" "u8, continues: true) ?? [(byte)' '];
+        bool dropsStart = false;
+        byte[] blank = normalizer?.Apply(" "u8, continues: true, ref dropsStart) ?? [(byte)' '];
         byte[] mark = reader.Mark is { } visible ? Encoding.UTF8.GetBytes(visible) : blank;
-        PreTokenizer boundaries = new MergeBoundaryPreTokenizer(mark.Length > 0 && MergeBoundaryPreTokenizer.Holds(units, mark) ? mark : []);
+        PreTokenizer boundaries = new MergeBoundaryPreTokenizer(mark.Length > 0 && Model.KeepsApart(mark) && MergeBoundaryPreTokenizer.Holds(units, mark) ? mark : []);
         return reader.Result switch
         {
             null => boundaries,
@@ -169,8 +170,9 @@ internal sealed class TokenizerPipeline
 
     private void EncodePiece(ReadOnlySpan<byte> text, bool continues, bool isFirst, bool recogniseSpecial, BytePairScratch scratch)
     {
-        text = normalizer?.Apply(text, continues) ?? text;
-        bool isAtStart = isFirst && !continues;
+        bool dropsStart = false;
+        text = normalizer?.Apply(text, continues, ref dropsStart) ?? text;
+        bool isAtStart = isFirst && !continues && !dropsStart;
         int position = 0;
         AddedTokens.Search search = normalizedTokens.In(text, recogniseSpecial);
         while (search.MoveNext())

@@ -14,8 +14,13 @@ internal abstract class Normalizer
     /// <summary>The rewritten text, or null if nothing changes.</summary>
     /// <param name="text">UTF-8.</param>
     /// <param name="continues">Whether more text stands directly before this one.</param>
-    public abstract byte[]? Apply(ReadOnlySpan<byte> text, bool continues);
+    /// <param name="dropsStart">Set if what the text began with is gone: Metaspace then takes the rest for no start of a text.</param>
+    public abstract byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart);
 
     /// <summary>The rewritten form of a short text.</summary>
-    public string Apply(string text) => Apply(Encoding.UTF8.GetBytes(text), continues: false) is { } changed ? Encoding.UTF8.GetString(changed) : text;
+    public string Apply(string text)
+    {
+        bool dropsStart = false;
+        return Apply(Encoding.UTF8.GetBytes(text), continues: false, ref dropsStart) is { } changed ? Encoding.UTF8.GetString(changed) : text;
+    }
 }

@@ -7,12 +7,12 @@ internal sealed class NormalizerSequence(IReadOnlyList<Normalizer> parts) : Norm
     public override bool IsLocal => parts.All(part => part.IsLocal);
 
     /// <inheritdoc/>
-    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues)
+    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart)
     {
         byte[]? current = null;
         foreach (Normalizer part in parts)
         {
-            current = part.Apply(current is null ? text : current, continues) ?? current;
+            current = part.Apply(current is null ? text : current, continues, ref dropsStart) ?? current;
         }
 
         return current;

@@ -7,5 +7,5 @@ internal sealed class PrependNormalizer(byte[] prefix) : Normalizer
     public override bool IsLocal => true;
 
     /// <inheritdoc/>
-    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues) => continues || text.IsEmpty || prefix.Length == 0 ? null : [.. prefix, .. text];
+    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart) => continues || text.IsEmpty || prefix.Length == 0 ? null : [.. prefix, .. text];
 }

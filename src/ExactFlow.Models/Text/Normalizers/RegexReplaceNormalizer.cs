@@ -7,7 +7,7 @@ internal sealed class RegexReplaceNormalizer(CodePointPattern pattern, byte[] co
     public override bool IsLocal => false;
 
     /// <inheritdoc/>
-    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues)
+    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart)
     {
         List<Range> matches = pattern.Matches(text);
         if (matches.Count == 0)
@@ -15,6 +15,7 @@ internal sealed class RegexReplaceNormalizer(CodePointPattern pattern, byte[] co
             return null;
         }
 
+        dropsStart |= content.Length == 0 && matches[0].Start.Value == 0;
         using MemoryStream result = new();
         int position = 0;
         foreach (Range match in matches)

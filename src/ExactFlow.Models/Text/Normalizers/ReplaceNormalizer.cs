@@ -7,7 +7,11 @@ internal sealed class ReplaceNormalizer(byte[] pattern, byte[] content) : Normal
     public override bool IsLocal => pattern.AsSpan(Math.Min(1, pattern.Length)).IndexOfAny((byte)' ', (byte)'\n') < 0;
 
     /// <inheritdoc/>
-    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues) => Replace(text, pattern, content);
+    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart)
+    {
+        dropsStart |= content.Length == 0 && pattern.Length > 0 && text.StartsWith(pattern);
+        return Replace(text, pattern, content);
+    }
 
     /// <summary>The text with every occurrence of a pattern replaced, or null if there is none.</summary>
     public static byte[]? Replace(ReadOnlySpan<byte> text, ReadOnlySpan<byte> pattern, ReadOnlySpan<byte> content)

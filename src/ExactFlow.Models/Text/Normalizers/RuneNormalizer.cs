@@ -17,11 +17,13 @@ internal sealed class RuneNormalizer(Func<Rune, string?> rewrite, bool isAsciiFi
         rune => rune.Value == 0x130 ? "i\u0307" : Rune.ToLowerInvariant(rune) is var lower && lower != rune ? lower.ToString() : null,
         isAsciiFixed: false);
 
-    /// <summary>Leaves out non-spacing marks.</summary>
-    public static RuneNormalizer StripAccents() => new(rune => Rune.GetUnicodeCategory(rune) == UnicodeCategory.NonSpacingMark ? "" : null, isAsciiFixed: true);
+    /// <summary>Leaves out combining marks of all kinds.</summary>
+    public static RuneNormalizer StripAccents() => new(
+        rune => Rune.GetUnicodeCategory(rune) is UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark ? "" : null,
+        isAsciiFixed: true);
 
     /// <inheritdoc/>
-    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues)
+    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart)
     {
         if (isAsciiFixed && Ascii.IsValid(text))
         {
@@ -34,6 +36,7 @@ internal sealed class RuneNormalizer(Func<Rune, string?> rewrite, bool isAsciiFi
         {
             if (Rune.DecodeFromUtf8(text, out Rune rune, out length) == OperationStatus.Done && rewrite(rune) is { } changed)
             {
+                dropsStart |= changed.Length == 0 && result.WrittenCount == 0;
                 isChanged = true;
                 Encoding.UTF8.GetBytes(changed, result);
             }

@@ -7,10 +7,11 @@ internal sealed class StripNormalizer(bool left, bool right) : Normalizer
     public override bool IsLocal => !left && !right;
 
     /// <inheritdoc/>
-    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues)
+    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart)
     {
         int start = left ? CharacterClasses.SpacesAtStart(text) : 0;
         int end = right && start < text.Length ? text.Length - CharacterClasses.SpacesAtEnd(text) : text.Length;
+        dropsStart |= start > 0;
         return end - start == text.Length ? null : text[start..end].ToArray();
     }
 }

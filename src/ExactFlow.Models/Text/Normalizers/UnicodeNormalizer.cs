@@ -15,7 +15,7 @@ internal sealed class UnicodeNormalizer(bool isCompatible, bool composes) : Norm
     public override bool IsLocal => true;
 
     /// <inheritdoc/>
-    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues)
+    public override byte[]? Apply(ReadOnlySpan<byte> text, bool continues, ref bool dropsStart)
     {
         ArrayBufferWriter<byte>? result = null;
         int copied = 0;
