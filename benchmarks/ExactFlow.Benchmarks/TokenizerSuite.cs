@@ -34,6 +34,27 @@ public static class TokenizerSuite
             run.Compare($"decode {vocabulary}", megabytes, "MB/s", new Contender("1 thread", () => _ = tokenizer.DecodeBytes(ids)));
             run.Report($"compression {vocabulary}", "ExactFlow", (double)text.Length / ids.Length, "B/token");
         }
+
+        RunReal(run, text, megabytes);
+    }
+
+    /// <summary>The tokenizers of widely used models, where the shared data has them.</summary>
+    private static void RunReal(BenchmarkRun run, ReadOnlyMemory<byte> text, double megabytes)
+    {
+        foreach (string family in (ReadOnlySpan<string>)["gpt2", "mistral-7b-v0.1", "gpt-neox-olmo-dolma-v1_5", "qwen3"])
+        {
+            string folder = Path.Combine(Environment.GetEnvironmentVariable("EXACTFLOW_DATA") ?? "", "tokenizers", family);
+            if (!Directory.Exists(folder) || !(run.Wants($"load {family}") || run.Wants($"encode {family}") || run.Wants($"decode {family}")))
+            {
+                continue;
+            }
+
+            BytePairTokenizer tokenizer = BytePairTokenizer.Load(folder);
+            int[] ids = tokenizer.EncodeLong(text);
+            run.Compare($"load {family}", 1, "1/s", new Contender("1 thread", () => _ = BytePairTokenizer.Load(folder)));
+            run.Compare($"encode {family}", megabytes, "MB/s", ForThreads(run, threads => _ = tokenizer.EncodeLong(text, threads)));
+            run.Compare($"decode {family}", megabytes, "MB/s", new Contender("1 thread", () => _ = tokenizer.Decode(ids)));
+        }
     }
 
     private static Contender[] ForThreads(BenchmarkRun run, Action<int> work)

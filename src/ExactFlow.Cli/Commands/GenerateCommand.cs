@@ -5,6 +5,7 @@ using System.Text;
 using ExactFlow.Cli.Display;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Models;
+using ExactFlow.Models.Text;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Cli.Commands;
@@ -137,28 +138,20 @@ internal static class GenerateCommand
         private List<int> Stream(int[] prompt, ModelState? state, Action<string> show)
         {
             var written = new List<int>();
-            Decoder decoder = Encoding.UTF8.GetDecoder();
-            var characters = new char[1024];
+            var decoder = new TextDecoder(trained.Tokenizer);
             foreach (int token in generator.Stream(prompt, options, state))
             {
                 written.Add(token);
-                if (trained.Tokenizer.IsSpecial(token) || token >= trained.Tokenizer.VocabularySize)
+                if (token < trained.Tokenizer.VocabularySize && decoder.Append(token) is { Length: > 0 } piece)
                 {
-                    continue;
+                    show(piece);
                 }
+            }
 
-                // A token may end inside a character; the decoder keeps the beginning until the rest comes.
-                ReadOnlySpan<byte> bytes = trained.Tokenizer.BytesOf(token);
-                if (characters.Length < bytes.Length + 2)
-                {
-                    characters = new char[bytes.Length + 2];
-                }
-
-                int count = decoder.GetChars(bytes, characters, flush: false);
-                if (count > 0)
-                {
-                    show(new string(characters, 0, count));
-                }
+            // A character that never got all its bytes is not shown, but text that only waited for its end is.
+            if (decoder.Finish() is { Length: > 0 } rest && rest != "\uFFFD")
+            {
+                show(rest);
             }
 
             return written;
