@@ -69,19 +69,12 @@ internal sealed class BytePairModel
     public IReadOnlyList<(int Left, int Right)> Merges { get; }
 
     /// <summary>
-    /// Whether a text may be cut before a mark that no token has after something else: the mark must be a token, so that unknown characters on its two sides stay apart,
-    /// no character may vanish, so that marks do not meet, and words must not be looked up whole.
+    /// Whether words may be cut where no merge reaches across: no character may vanish, so that others would meet, and words must not be looked up whole.
     /// </summary>
-    public bool KeepsApart(ReadOnlySpan<byte> mark)
-    {
-        if (settings.IgnoreMerges)
-        {
-            return false;
-        }
+    public bool AllowsCuts => !settings.IgnoreMerges && (settings.IsByteLevel || unknownId >= 0 || !byteIds.Contains(-1));
 
-        _ = Rune.DecodeFromUtf8(mark, out _, out int length);
-        return settings.IsByteLevel || (IdOf(mark[..length]) >= 0 && (unknownId >= 0 || !byteIds.Contains(-1)));
-    }
+    /// <summary>Whether a string of bytes is a token of its own.</summary>
+    public bool IsToken(ReadOnlySpan<byte> token) => IdOf(token) >= 0;
 
     /// <summary>Appends the ids of a word.</summary>
     public void Encode(ReadOnlySpan<byte> word, BytePairScratch scratch, ref IdBuffer output)

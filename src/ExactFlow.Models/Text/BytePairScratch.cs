@@ -12,6 +12,7 @@ internal sealed class BytePairScratch(BytePairModel model) : IWordSink
     private const int CachedWords = 1 << 16;
     private const int LongestCachedWord = 48;
 
+    private readonly ShortWordCache shortWords = new();
     private readonly ByteStringTable words = new();
     private (int Start, int Count)[] cachedRanges = new (int, int)[1024];
     private IdBuffer cachedIds = new(8192);
@@ -37,6 +38,22 @@ internal sealed class BytePairScratch(BytePairModel model) : IWordSink
 
     /// <summary>Appends the ids of a word to the output, from the cache if it was met before.</summary>
     public void Take(ReadOnlySpan<byte> word, bool isAtStart)
+    {
+        if (word.Length > ShortWordCache.LongestWord)
+        {
+            AppendKnownOrMerge(word);
+            return;
+        }
+
+        if (!shortWords.TryAppend(word, ref output, out int slot))
+        {
+            int before = output.Count;
+            AppendKnownOrMerge(word);
+            shortWords.Remember(word, output.Span[before..], slot);
+        }
+    }
+
+    private void AppendKnownOrMerge(ReadOnlySpan<byte> word)
     {
         if (word.Length > LongestCachedWord)
         {

@@ -26,6 +26,21 @@ internal struct IdBuffer(int capacity)
         Count += more.Length;
     }
 
+    /// <summary>Appends the first so many of three ids.</summary>
+    public void AppendUpTo3(int first, int second, int third, int count)
+    {
+        if (Count + 3 > ids.Length)
+        {
+            Array.Resize(ref ids, 2 * ids.Length);
+        }
+
+        Span<int> place = ids.AsSpan(Count, 3);
+        place[2] = third;
+        place[1] = second;
+        place[0] = first;
+        Count += count;
+    }
+
     /// <summary>Forgets all ids, keeping the memory.</summary>
     public void Clear() => Count = 0;
 }

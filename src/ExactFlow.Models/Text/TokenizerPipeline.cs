@@ -32,6 +32,7 @@ internal sealed class TokenizerPipeline
         normalizedTokens = new AddedTokens(parts.Added.Where(token => token.Normalized).Select(token => (token, Encoding.UTF8.GetBytes(normalizer?.Apply(token.Content) ?? token.Content))));
         Tokens = TokensById(parts);
         byte[][] units = UnitsById(parts, reader.IsByteLevel);
+        byte[] mark = TakeMarkOut(reader, units);
         try
         {
             int unknown = parts.Settings.UnknownToken is { } token && parts.Vocabulary.TryGetValue(token, out int id) ? id : -1;
@@ -42,7 +43,7 @@ internal sealed class TokenizerPipeline
             throw new InvalidInputException($"Cannot read tokenizer '{parts.Source}': {exception.Message}", exception);
         }
 
-        preTokenizer = WithMergeBoundaries(reader, units);
+        preTokenizer = WithMergeBoundaries(reader, units, mark);
         if (Before.Concat(After).FirstOrDefault(id => (uint)id >= (uint)Tokens.Length || Tokens[id] is null, -1) is >= 0 and int missing)
         {
             throw new InvalidInputException($"Cannot read tokenizer '{parts.Source}': its post_processor adds id {missing}, which is not in the vocabulary; the file is damaged.");
@@ -153,17 +154,35 @@ internal sealed class TokenizerPipeline
         return units;
     }
 
-    /// <summary>Where the file leaves text whole, or nearly, words are cut where no merge can reach across.</summary>
-    private PreTokenizer WithMergeBoundaries(PreTokenizerReader reader, byte[][] units)
+    /// <summary>
+    /// What a blank becomes in text that stays whole. If tokens hold that mark and none holds a blank, they are rewritten to hold blanks for marks, and text can stay as it is.
+    /// </summary>
+    private byte[] TakeMarkOut(PreTokenizerReader reader, byte[][] units)
     {
         bool dropsStart = false;
-        byte[] blank = normalizer?.Apply(" "u8, continues: true, ref dropsStart) ?? [(byte)' '];
-        byte[] mark = reader.Mark is { } visible ? Encoding.UTF8.GetBytes(visible) : blank;
-        PreTokenizer boundaries = new MergeBoundaryPreTokenizer(mark.Length > 0 && Model.KeepsApart(mark) && MergeBoundaryPreTokenizer.Holds(units, mark) ? mark : []);
+        byte[] mark = reader.Mark is { } visible ? Encoding.UTF8.GetBytes(visible) : normalizer?.Apply(" "u8, continues: true, ref dropsStart) ?? [];
+        bool isWhole = reader.Result is null or MetaspacePreTokenizer { Splits: false };
+        if (!isWhole || reader.IsByteLevel || mark.Length == 0 || units.Any(unit => unit.Contains((byte)' ')) || !units.Any(unit => unit.AsSpan().SequenceEqual(mark)))
+        {
+            return [];
+        }
+
+        for (int id = 0; id < units.Length; id++)
+        {
+            units[id] = ReplaceNormalizer.Replace(units[id], mark, " "u8) ?? units[id];
+        }
+
+        return mark;
+    }
+
+    /// <summary>Where the file leaves text whole, words are cut where no merge can reach across.</summary>
+    private PreTokenizer WithMergeBoundaries(PreTokenizerReader reader, byte[][] units, byte[] mark)
+    {
+        MergeBoundaries boundaries = Model.AllowsCuts ? MergeBoundaries.Of(units, value => Model.IsToken([value])) : MergeBoundaries.None;
         return reader.Result switch
         {
-            null => boundaries,
-            MetaspacePreTokenizer { Splits: false } whole => new PreTokenizerSequence([whole, boundaries]),
+            null => new WholeTextPreTokenizer(mark, PrependScheme.Never, boundaries),
+            MetaspacePreTokenizer { Splits: false } whole when mark.Length > 0 => new WholeTextPreTokenizer(mark, whole.Scheme, boundaries),
             PreTokenizer cutting => cutting,
         };
     }

@@ -14,6 +14,9 @@ internal sealed class MetaspacePreTokenizer(byte[] mark, PrependScheme scheme, b
     /// <summary>Without cuts it is: text after a cut begins with a blank, so that no mark is put before it.</summary>
     public override bool IsLocal => !splits;
 
+    /// <summary>Where a mark is put before text that does not begin with one.</summary>
+    public PrependScheme Scheme => scheme;
+
     /// <inheritdoc/>
     public override void Cut(ReadOnlySpan<byte> text, bool isAtStart, IWordSink sink)
     {
@@ -45,5 +48,5 @@ internal sealed class MetaspacePreTokenizer(byte[] mark, PrependScheme scheme, b
     }
 
     /// <summary>Words begin at every blank, if they are cut at all.</summary>
-    public override int SafeCut(ReadOnlySpan<byte> text, int from) => splits ? MergeBoundaryPreTokenizer.CutBeforeBlank(text, from, mark) : text.Length;
+    public override int SafeCut(ReadOnlySpan<byte> text, int from) => splits ? WholeTextPreTokenizer.CutBeforeBlank(text, from, mark) : text.Length;
 }
