@@ -69,32 +69,36 @@ public static class ModelFolder
     public static LanguageModel Load(Device device, string folder, DType precision = DType.Float32)
     {
         LanguageModelConfig config = LoadConfig(folder);
-        string single = Path.Combine(folder, WeightsFile);
-        string index = Path.Combine(folder, WeightsIndexFile);
-        bool isSingle = File.Exists(single);
-        if (!isSingle && !File.Exists(index))
-        {
-            throw new InvalidInputException($"The model folder '{folder}' has neither {WeightsFile} nor {WeightsIndexFile}; put the weights there.");
-        }
-
         LanguageModel model = LanguageModel.WithoutWeights(device, config, precision);
         try
         {
-            if (isSingle)
-            {
-                ModelWeights.Load(model, single);
-            }
-            else
-            {
-                ModelWeights.LoadSharded(model, index);
-            }
-
+            LoadWeights(model, folder);
             return model;
         }
         catch
         {
             model.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Reads the weights of a folder into a model that is there already, whatever the folder's configuration says besides the tensors.</summary>
+    /// <exception cref="InvalidInputException">A file is missing or damaged, or the weights are not exactly those of the model; then nothing was changed.</exception>
+    public static void LoadWeights(LanguageModel model, string folder)
+    {
+        string single = Path.Combine(folder, WeightsFile);
+        string index = Path.Combine(folder, WeightsIndexFile);
+        if (File.Exists(single))
+        {
+            ModelWeights.Load(model, single);
+        }
+        else if (File.Exists(index))
+        {
+            ModelWeights.LoadSharded(model, index);
+        }
+        else
+        {
+            throw NoWeights(folder);
         }
     }
 
@@ -105,7 +109,7 @@ public static class ModelFolder
         string single = Path.Combine(folder, WeightsFile), index = Path.Combine(folder, WeightsIndexFile);
         return File.Exists(single) ? [single]
             : File.Exists(index) ? [.. ModelWeights.ShardNames(index).Select(name => Path.Combine(folder, name))]
-            : throw new InvalidInputException($"The model folder '{folder}' has neither {WeightsFile} nor {WeightsIndexFile}; put the weights there.");
+            : throw NoWeights(folder);
     }
 
     /// <summary>Reads the configuration only.</summary>
@@ -131,4 +135,7 @@ public static class ModelFolder
         LanguageModelConfig config = LoadConfig(folder);
         return new GenerationOptions { StopTokens = config.EndToken is { } end ? [end] : [], Sampling = SamplerOptions.Greedy };
     }
+
+    private static InvalidInputException NoWeights(string folder)
+        => new($"The model folder '{folder}' has neither {WeightsFile} nor {WeightsIndexFile}; put the weights there.");
 }

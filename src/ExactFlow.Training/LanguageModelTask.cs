@@ -24,6 +24,11 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
         this.options = options ?? throw new ArgumentNullException(nameof(options));
         this.text = text ?? throw new ArgumentNullException(nameof(text));
         Model = new LanguageModel(device, Configure(options, text), (ulong)options.Seed, ModelPrecision.On(device, options.Model.Precision));
+        if (options.Model.Weights is { } folder)
+        {
+            StartFrom(folder);
+        }
+
         Model.Recompute(Enum.Parse<Recomputation>(options.Model.Recompute, ignoreCase: true), options.Model.RecomputeBlocks);
         evaluator = new Evaluator(Model, text.TokenBytes);
         tokenizerJson = text.TokenizerJson;
@@ -82,6 +87,27 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Model.Dispose();
+
+    /// <summary>Takes the weights of a model folder. Tensors have the same names and shapes in several rules, which the configuration tells apart.</summary>
+    private void StartFrom(string folder)
+    {
+        try
+        {
+            LanguageModelConfig there = ModelFolder.LoadConfig(folder), here = Model.Config;
+            if (there.Mixer != here.Mixer || there.Heads != here.Heads || there.DoubleStepSize != here.DoubleStepSize || there.NormalizeKeys != here.NormalizeKeys)
+            {
+                throw new InvalidInputException(
+                    $"The weights in '{folder}' (model.weights) are of {there.Mixer} with {there.Heads} heads, but the recipe asks for {here.Mixer} with {here.Heads}, or for other step sizes or keys: choose the recipe that fits them.");
+            }
+
+            ModelFolder.LoadWeights(Model, folder);
+        }
+        catch
+        {
+            Model.Dispose();
+            throw;
+        }
+    }
 
     private static LanguageModelConfig Configure(TrainingOptions options, TokenizedText text)
     {

@@ -41,9 +41,11 @@ internal static class InspectCommand
     private static void Run(string path, bool check, bool wantsJson)
     {
         string? folder = File.Exists(path) ? null : TrainedModel.Locate(path);
-        IReadOnlyList<WeightFile> files = [.. (folder is null ? [path] : ModelFolder.WeightFiles(folder)).Select(Read)];
         string? config = folder is null ? null : File.ReadAllText(Path.Combine(folder, ModelFolder.ConfigFile));
+
+        // Loading comes first: it is timed, and hashing leaves the files in the system's cache.
         double? seconds = check ? Load(folder ?? throw new InvalidInputException($"'{path}' is a file, but --check needs the configuration beside it; name the folder.")) : null;
+        IReadOnlyList<WeightFile> files = [.. (folder is null ? [path] : ModelFolder.WeightFiles(folder)).Select(Read)];
         long bytes = files.Sum(file => file.Tensors.Sum(tensor => tensor.ByteLength));
         if (wantsJson)
         {

@@ -49,4 +49,8 @@ public sealed record ModelOptions
     /// <summary>Whether the output head is the embedding table itself.</summary>
     [Description("whether the output head shares the embedding table")]
     public bool TieEmbeddings { get; init; }
+
+    /// <summary>A model folder whose weights training starts from; null draws new ones.</summary>
+    [Description("model folder whose weights training starts from, as 'exactflow convert' writes it; null draws new ones")]
+    public string? Weights { get; init; }
 }
