@@ -44,7 +44,6 @@ internal sealed class FusedLayer
             LogRate = rule.Decays ? Vector("attn.A_log") : null,
             RateBias = rule.Decays ? Vector("attn.dt_bias") : null,
             Norm = Vector("attn.o_norm.weight"),
-            Ahead = [Matrix("mlp.gate_proj.weight"), Matrix("mlp.up_proj.weight"), Matrix("mlp.down_proj.weight")],
         };
         MixerNorm = Vector("attn_norm.weight");
         MlpNorm = Vector("mlp_norm.weight");

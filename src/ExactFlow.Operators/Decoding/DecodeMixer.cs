@@ -8,11 +8,8 @@ namespace ExactFlow.Operators;
 /// One token further in a delta-family mixer, from its projections to the input of its last one: convolutions, norms, coefficients, recurrence, output norm
 /// and gate in one kernel, states updated in place.
 /// </summary>
-internal static unsafe class DecodeMixer
+internal static class DecodeMixer
 {
-    /// <summary>Most weights that are fetched ahead.</summary>
-    public const int MaxAhead = 3;
-
     private const string Source = "decode_mixer.cu";
     private const int Threads = 256;
     private const int Warps = Threads / 32;
@@ -28,8 +25,6 @@ internal static unsafe class DecodeMixer
         int width = layer.QueryFilter.Shape[1];
         int channels = (2 * keyDim) + valueDim;
         int sharedBytes = (channels + (((2 * Warps) + 1) * valueDim) + (channels * ((2 * width) - 1))) * sizeof(float);
-        int blocks = projected.Shape[0] * layer.KeyHeads;
-        int spare = layer.Ahead.Count == 0 ? 0 : Math.Max(0, device.MultiprocessorCount - blocks);
         var arguments = new Arguments
         {
             Projected = projected.Address,
@@ -62,16 +57,9 @@ internal static unsafe class DecodeMixer
             BetaScale = layer.DoubleStepSize ? 2 : 1,
             Scale = 1 / MathF.Sqrt(keyDim),
             Epsilon = layer.Epsilon,
-            Blocks = blocks,
         };
-        for (int i = 0; i < layer.Ahead.Count; i++)
-        {
-            arguments.Ahead[i] = layer.Ahead[i].Address;
-            arguments.AheadBytes[i] = layer.Ahead[i].ByteCount;
-        }
-
         string kernel = valueDim % 4 != 0 || valueDim > 128 ? "decode_mixer_any" : keyDim switch { 64 => "decode_mixer_64", 128 => "decode_mixer_128", _ => "decode_mixer_any" };
-        var geometry = new LaunchGeometry(blocks + spare, 1, 1, Threads, 1, 1, sharedBytes) { BeginsEarly = true };
+        var geometry = new LaunchGeometry(projected.Shape[0] * layer.KeyHeads, 1, 1, Threads, 1, 1, sharedBytes) { BeginsEarly = true };
         CudaLaunch.Run(device, Source, kernel, geometry, arguments);
     }
 
@@ -90,8 +78,5 @@ internal static unsafe class DecodeMixer
         public int QueryColumn, KeyColumn, ValueColumn, BetaColumn, DecayColumn, GateColumn;
         public int Rule, Heads, KeyHeads, KeyDim, ValueDim, Width, NormalizeKeys;
         public float BetaScale, Scale, Epsilon;
-        public int Blocks;
-        public fixed long Ahead[MaxAhead];
-        public fixed long AheadBytes[MaxAhead];
     }
 }

@@ -61,9 +61,6 @@ internal sealed record DecodeMixerLayer
 
     /// <summary>Weight of the output norm, float32 <c>[V]</c>.</summary>
     public required Tensor Norm { get; init; }
-
-    /// <summary>Weights that the kernels behind will read, in their order, at most <see cref="DecodeMixer.MaxAhead"/>: brought closer where the mixer itself leaves the GPU idle.</summary>
-    public IReadOnlyList<Tensor> Ahead { get; init; } = [];
 }
 
 /// <summary>Columns at which the projections of a mixer's input lie; -1 for those it does not have.</summary>

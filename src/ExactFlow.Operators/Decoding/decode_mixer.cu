@@ -11,8 +11,6 @@
 // so S^T n and S^T q are summed in one pass over S, and S is read once and written once: 8 K V bytes, the floor of this kernel. The eight warps split the
 // rows of S. Where S fits, it is read into registers before the kernel ahead has ended: it depends on the token before only.
 
-constexpr int AHEAD = 3;   // stretches of weights that later kernels will read
-
 struct MixerArgs
 {
     const float* projected; i64 projected_stride;                        // [batch, projected_stride]: the projections of x, at the columns below
@@ -24,8 +22,6 @@ struct MixerArgs
     int query_column, key_column, value_column, beta_column, decay_column, gate_column;     // -1 where there is none
     int rule, heads, key_heads, key_dim, value_dim, width, normalize_keys;
     float beta_scale, scale, epsilon;
-    int blocks;                                                          // that do the mixer's work; those behind them fetch
-    const unsigned char* ahead[AHEAD]; i64 ahead_bytes[AHEAD];
 };
 
 constexpr int WARPS = 8;
@@ -101,28 +97,12 @@ struct Room
     }
 };
 
-// Few sequences leave most multiprocessors, and the memory, with nothing to do: spare blocks bring weights into the cache that the kernels behind will read.
-__device__ __forceinline__ void fetch_ahead(const MixerArgs& g)
-{
-    constexpr int LINE = 128;
-    i64 first = (i64)((int)blockIdx.x - g.blocks) * blockDim.x + threadIdx.x, step = (i64)((int)gridDim.x - g.blocks) * blockDim.x;
-#pragma unroll
-    for (int part = 0; part < AHEAD; part++)
-        for (i64 line = first; line * LINE < g.ahead_bytes[part]; line += step) prefetch(g.ahead[part] + line * LINE);
-}
-
 // ROWS rows of S per warp in registers, four columns per lane, for key_dim = 8 ROWS and value_dim a multiple of 4 up to 128; ROWS = 0 for any sizes.
 template <int ROWS> __device__ __forceinline__ void decode_mixer(const MixerArgs& g)
 {
     constexpr int COLUMNS = ROWS > 0 ? 4 : 1;
     DYNAMIC_SHARED(shared);
     let_next_begin();
-    if ((int)blockIdx.x >= g.blocks)
-    {
-        fetch_ahead(g);
-        wait_for_previous();
-        return;
-    }
     int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     int K = g.key_dim, V = g.value_dim, group = g.heads / g.key_heads, key_head = blockIdx.x % g.key_heads, width = g.width, past = width - 1;
     i64 b = blockIdx.x / g.key_heads, keys = (b * g.key_heads + key_head) * K, values = (b * g.heads + (i64)key_head * group) * V;

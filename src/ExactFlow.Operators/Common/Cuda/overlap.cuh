@@ -17,11 +17,3 @@ __device__ __forceinline__ void wait_for_previous()
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-
-// Asks for the 128 bytes around an address to be brought into the second-level cache; a later kernel finds them there.
-__device__ __forceinline__ void prefetch(const void* p)
-{
-#ifndef EXACTFLOW_EMULATION
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-#endif
-}
