@@ -11,6 +11,7 @@ namespace ExactFlow.Training.Packing;
 /// </summary>
 public sealed class CorpusPacker
 {
+    private const string LockFile = "packing.lock";
     private const long SmallestWindow = 24 << 20;
     private const long WindowPerThread = 8 << 20;
     private readonly PackOptions options;
@@ -53,38 +54,66 @@ public sealed class CorpusPacker
         }
 
         bool isNew = !Directory.Exists(options.Output);
+        FileStream held = Hold();
         try
         {
-            Directory.CreateDirectory(options.Output);
-            AtomicFile.WriteAllBytes(Path.Combine(options.Output, PackedCorpus.TokenizerFile), tokenizer.Json);
-            manifest.Save(options.Output, CorpusManifest.ProgressFileName);
-            if (!PackShards(stop))
+            using (held)
             {
-                return false;
+                return Pack(stop);
             }
-
-            if (manifest.Shards.Count == 0)
-            {
-                throw new InvalidInputException($"There is nothing to pack: {files.Count} file{(files.Count == 1 ? " holds" : "s hold")} no text; name other files.");
-            }
-
-            manifest.Save(options.Output, CorpusManifest.FileName);
-            File.Delete(Path.Combine(options.Output, CorpusManifest.ProgressFileName));
-            return true;
         }
         catch (Exception exception)
         {
             DiscardBeginning(isNew);
             if (exception is IOException or UnauthorizedAccessException)
             {
-                throw new InvalidInputException($"Cannot write to the folder '{options.Output}': {exception.Message.TrimEnd('.')}; choose another with --output.", exception);
+                throw CannotWrite(exception);
             }
 
             throw;
         }
     }
 
+    /// <summary>Whether a packing that was killed before it had begun in earnest left this behind.</summary>
+    private static bool IsBeginning(string path) => Path.GetFileName(path) is LockFile or PackedCorpus.TokenizerFile or PackedCorpus.TokenizerFile + ".tmp" or CorpusManifest.ProgressFileName + ".tmp";
+
     private static string ShardName(int index) => string.Create(CultureInfo.InvariantCulture, $"shard-{index:00000}.tokens");
+
+    /// <summary>Makes the folder and keeps other packings out of it as long as the stream is open.</summary>
+    private FileStream Hold()
+    {
+        try
+        {
+            Directory.CreateDirectory(options.Output);
+            return new FileStream(Path.Combine(options.Output, LockFile), FileMode.OpenOrCreate, FileAccess.Write, FileShare.None, 1, FileOptions.DeleteOnClose);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw CannotWrite(exception);
+        }
+    }
+
+    private InvalidInputException CannotWrite(Exception exception)
+        => new($"Cannot pack into the folder '{options.Output}': {exception.Message.TrimEnd('.')}; check its permissions and whether another packing is writing there.", exception);
+
+    private bool Pack(CancellationToken stop)
+    {
+        AtomicFile.WriteAllBytes(Path.Combine(options.Output, PackedCorpus.TokenizerFile), tokenizer.Json);
+        manifest.Save(options.Output, CorpusManifest.ProgressFileName);
+        if (!PackShards(stop))
+        {
+            return false;
+        }
+
+        if (manifest.Shards.Count == 0)
+        {
+            throw new InvalidInputException($"There is nothing to pack: {files.Count} file{(files.Count == 1 ? " holds" : "s hold")} no text; name other files.");
+        }
+
+        manifest.Save(options.Output, CorpusManifest.FileName);
+        File.Delete(Path.Combine(options.Output, CorpusManifest.ProgressFileName));
+        return true;
+    }
 
     private bool PackShards(CancellationToken stop)
     {
@@ -162,7 +191,7 @@ public sealed class CorpusPacker
         CorpusManifest? earlier = CorpusManifest.TryLoad(options.Output, CorpusManifest.FileName) ?? CorpusManifest.TryLoad(options.Output, CorpusManifest.ProgressFileName);
         if (earlier is null)
         {
-            return !Path.Exists(options.Output) || (Directory.Exists(options.Output) && !Directory.EnumerateFileSystemEntries(options.Output).Any())
+            return !Path.Exists(options.Output) || (Directory.Exists(options.Output) && Directory.EnumerateFileSystemEntries(options.Output).All(IsBeginning))
                 ? null
                 : throw new InvalidInputException($"Cannot pack into '{options.Output}': something else is there already; name a new or empty folder with --output.");
         }

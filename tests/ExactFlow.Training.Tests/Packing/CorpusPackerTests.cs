@@ -79,6 +79,28 @@ public sealed class CorpusPackerTests
     }
 
     [Fact]
+    public void TwoPackingsDoNotWriteIntoOneFolder()
+    {
+        using PackingSession session = new();
+        WriteFiles(session);
+        PackOptions options = session.Options with { Text = [session["many"]], ShardTokens = 100 };
+        CorpusPacker second = new(options);
+        bool refused = false;
+        Assert.True(new CorpusPacker(options, _ => TrySecond()).Run(CancellationToken.None));
+        Assert.True(refused);
+        using PackedCorpus corpus = PackedCorpus.Open(options.Output).Verify();
+
+        void TrySecond()
+        {
+            if (!refused)
+            {
+                Assert.Contains("another packing", Assert.Throws<InvalidInputException>(() => second.Run(CancellationToken.None)).Message, StringComparison.Ordinal);
+                refused = true;
+            }
+        }
+    }
+
+    [Fact]
     public void OtherOptionsForTheSameFolderAreRefused()
     {
         using PackingSession session = new();
