@@ -8,7 +8,7 @@ namespace ExactFlow.Models.Tests.Text;
 
 /// <summary>
 /// Small tokenizers with one combination of components each, and the real ones, on texts chosen to be hard and random ones: ids and decoded texts are those of the
-/// reference implementation, Hugging Face tokenizers 0.23.2 in Rust (<c>benchmarks/peers/tokenizers</c> makes the file again).
+/// reference implementation, Hugging Face tokenizers 0.22.2 in Rust (<c>benchmarks/peers/tokenizers</c> makes the file again).
 /// </summary>
 public class ReferenceCaseTests
 {
@@ -34,6 +34,9 @@ public class ReferenceCaseTests
     [InlineData("qwen3")]
     [InlineData("mistral-7b-v0.1")]
     public void RealTokenizersAgreeOnHardTexts(string name) => Check(name, BytePairTokenizer.Load(SharedData.Find($"tokenizers/{name}")));
+
+    /// <summary>The small tokenizers as JSON.</summary>
+    internal static IEnumerable<string> SmallTokenizers() => Cases.Value.RootElement.GetProperty("tokenizers").EnumerateObject().Select(tokenizer => tokenizer.Value.GetRawText());
 
     private static void Check(string name, BytePairTokenizer tokenizer)
     {

@@ -126,7 +126,7 @@ public class TokenizerFilesTests
         Philox random = new(5, Philox.StreamOf("tokenizer.json"));
         ulong position = 0;
         int refused = 0;
-        for (int i = 0; i < 2000; i++)
+        for (int i = 0; i < 500; i++)
         {
             byte[] copy = (byte[])original.Clone();
             int at = random.Below(position++, copy.Length);
@@ -150,7 +150,7 @@ public class TokenizerFilesTests
             }
         }
 
-        Assert.InRange(refused, 500, 1999);
+        Assert.InRange(refused, 125, 499);
     }
 
     private static void Edit(TemporaryFolder folder, Action<JsonNode> edit)

@@ -91,6 +91,31 @@ internal readonly record struct JsonPart(JsonElement Element, string Path, strin
         return this;
     }
 
+    /// <summary>Refuses what is no text in any text or name within, whether or not it is ever looked at.</summary>
+    public JsonPart WithTexts()
+    {
+        if (Element.ValueKind == JsonValueKind.String)
+        {
+            _ = Text();
+        }
+        else if (Element.ValueKind == JsonValueKind.Array)
+        {
+            foreach (JsonPart item in Items())
+            {
+                _ = item.WithTexts();
+            }
+        }
+        else if (Element.ValueKind == JsonValueKind.Object)
+        {
+            foreach (JsonProperty field in Element.EnumerateObject())
+            {
+                _ = new JsonPart(field.Value, $"{Path}.{NameOf(field)}", File).WithTexts();
+            }
+        }
+
+        return this;
+    }
+
     /// <summary>The name of a field.</summary>
     public string NameOf(JsonProperty field)
     {

@@ -64,7 +64,7 @@ internal static class TokenizerReader
             throw model["unk_token"].Wrong("name a token of the vocabulary", $"'{unknown}' is not in it");
         }
 
-        JsonElement? Part(string name) => root.Find(name)?.Element.Clone();
+        JsonElement? Part(string name) => root.Find(name)?.WithTexts().Element.Clone();
         return new TokenizerParts
         {
             Source = path,
@@ -110,9 +110,9 @@ internal static class TokenizerReader
         model.Only("vocab", "merges", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges");
         foreach (string setting in (ReadOnlySpan<string>)["dropout", "continuing_subword_prefix", "end_of_word_suffix"])
         {
-            if (model.Find(setting) is { } value && value.Element.ToString() is not ("" or "0" or "0.0"))
+            if (model.Find(setting) is { } value && value.Element.GetRawText() is not ("\"\"" or "0" or "0.0"))
             {
-                throw model.Unsupported($"the setting {setting} = {value.Element}");
+                throw model.Unsupported($"the setting {setting} = {Shortened(value.Element.GetRawText().ReplaceLineEndings(" "))}");
             }
         }
 
