@@ -1,6 +1,5 @@
 using System.Text;
 using ExactFlow.Models.Text;
-using ExactFlow.Models.Text.Files;
 using ExactFlow.Tensors.Randomness;
 using ExactFlow.Testing;
 
