@@ -26,6 +26,10 @@ public sealed record MadModelConfig
     /// <summary>The width inside the SwiGLU: <c>int(2 * width * 4 / 3)</c> rounded up to a multiple of 16.</summary>
     public int InnerSize => ((2 * Width * 4 / 3) + 15) / 16 * 16;
 
+    /// <summary>Checks that such a model can be built.</summary>
+    /// <exception cref="InvalidInputException">It cannot; the sentence says why.</exception>
+    public void Validate() => ForMixer();
+
     /// <summary>
     /// The mixer's part, as language models describe it. Mamba-2 has expansion 2, heads as wide as those of the others, twice as many, one group and a state as
     /// wide as a head. Convolutions begin at U(+-1/2) as in the models' own implementations, matrices at N(0, 0.02).
