@@ -115,12 +115,14 @@ public sealed class MadTrainerTests
         using var model = new MadModel(device, training.Model, 1);
         MadExamples examples = MadExamples.Generate(task, MadSplit.Train, 1, 44), test = MadExamples.Generate(task, MadSplit.Test, 1, 8);
         using var loop = MadLoop.On(device, model, training, examples, test);
-        loop.Queue(0);
-        loop.Queue(1);
-        loop.Read();
-        loop.Read();
+        for (int epoch = 0; epoch < 3; epoch++)
+        {
+            loop.Queue(epoch);
+            loop.Read();
+        }
+
         int before = driver.Calls.Count;
-        loop.Queue(2);
+        loop.Queue(3);
         string[] calls = [.. driver.Calls.Skip(before).Select(call => call.Split(' ')[0])];
 
         // 22 steps: two graphs of ten, two of one; the test; the record's beginning and its way to the host.
