@@ -12,6 +12,9 @@ internal static class DeltaRuleCuda
     private const int TileBytes = 64 * 64 * 2;
     private const int StepColumns = 16;
 
+    /// <summary>Value columns of a block that combines segments.</summary>
+    public const int CombinedColumns = 8;
+
     private static readonly KernelName Step64 = KernelName.Of("delta_step_64");
     private static readonly KernelName Step128 = KernelName.Of("delta_step_128");
     private static readonly KernelName Step256 = KernelName.Of("delta_step_256");
@@ -80,14 +83,16 @@ internal static class DeltaRuleCuda
     public static int NumberOf(DeltaRuleKind rule) => Array.IndexOf(RuleNumbers, rule.Name);
 
     /// <summary>Dynamic shared memory of each kernel, as its <c>Shared</c> structure (plus room to align it to 1,024 bytes).</summary>
-    public static (int Prepare, int Scan, int Combine, int BackwardScan, int Gradients) SharedBytes(int keyDim)
+    /// <param name="keyDim">64 or 128.</param>
+    /// <param name="slices">Slices of 64 value columns that a block of the scans has.</param>
+    public static (int Prepare, int Scan, int Combine, int Gradients) SharedBytes(int keyDim, int slices)
     {
         int tiles = keyDim / 64;
         const int Scalars = 64 * 16;
-        int scan = (3 * ((((2 * tiles) + 3) * TileBytes) + Scalars)) + ((tiles + 3) * TileBytes) + 1024;
+        int scan = (2 * ((((2 * tiles) + 2 + slices) * TileBytes) + Scalars)) + (slices * (tiles + 3) * TileBytes) + 1024;
         int gradients = (4 * tiles * TileBytes) + (2 * (3 + (2 * tiles)) * TileBytes) + (4 * TileBytes) + (2 * Scalars) + (6 * 64 * 4) + 16 + 1024;
         int prepare = Math.Max(2 * 64 * (keyDim + 8) * 2, 2 * 64 * 68 * 4);
-        return (prepare, scan, (2 * keyDim * (keyDim + 4) * 4) + (keyDim * 20 * 4), scan, gradients);
+        return (prepare, scan, (3 * keyDim * (keyDim + 4) * 4) + (keyDim * CombinedColumns * 4), gradients);
     }
 
     /// <summary>The gradient of an input that the rule does not read.</summary>

@@ -70,6 +70,8 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
                 cases.Add(device, "efla", 1, 100, 1, 1, 64, 64, 0, 0, null);
                 cases.Add(device, "gated_efla", 1, 260, 1, 2, 64, 128, 1, 1, null);
                 cases.Add(device, "gated_deltanet", 1, 140, 1, 3, 128, 128, 1, 2, null);
+                cases.Add(device, "efla", 1, 195, 1, 1, 64, 128, 1, 3, null);
+                cases.Add(device, "efla", 1, 130, 1, 1, 128, 64, 1, 2, null);
                 cases.Add(device, "log_rate_gated_efla", 1, 200, 1, 1, 64, 64, 1, 2, [0, 1, 1, 66, 200]);
             }
 

@@ -25,6 +25,7 @@ internal sealed class DeltaRuleCudaPlan
     {
         Sequences = sequences;
         Segments = segments;
+        Slices = SlicesOf(request.Sizes);
         Chunks = chunks;
         Ranges = ranges;
         this.isPacked = isPacked;
@@ -38,6 +39,9 @@ internal sealed class DeltaRuleCudaPlan
 
     /// <summary>Segments of each sequence.</summary>
     public int Segments { get; }
+
+    /// <summary>Slices of 64 value columns that a block of the tensor-core scans walks through the chunks, 1 or 2; two share what they load.</summary>
+    public int Slices { get; }
 
     /// <summary>First token and length of every chunk, alternating.</summary>
     public int[] Chunks { get; }
@@ -107,19 +111,21 @@ internal sealed class DeltaRuleCudaPlan
         return new DeltaRuleCudaPlan(request, offsets is not null, sequences, segments, [.. chunks], ranges);
     }
 
+    private static int SlicesOf(DeltaRuleSizes sizes) => Environment.GetEnvironmentVariable("EXACTFLOW_SLICES") is { } s ? int.Parse(s) : sizes.ValueDim % 128 == 0 ? 2 : 1;
+
     /// <summary>
     /// The number of segments with the least expected time, in chunk steps: a pass costs its longest chain times the waves of blocks it takes. Without segments that
-    /// is one pass; with them a second pass over value and map columns precedes it, and combining costs about three steps a segment (measured on an H100).
+    /// is one pass; with them a second pass over value and map columns precedes it, and combining costs about one step a segment (expected for an H100).
     /// </summary>
     private static int Choose(int heads, DeltaRuleSizes sizes, int chunks, int multiprocessors)
     {
-        int slices = sizes.ValueDim / 64, mapSlices = sizes.KeyDim / 64;
-        long best = (long)chunks * Waves((long)heads * slices);
+        int slices = sizes.ValueDim / 64, mapSlices = sizes.KeyDim / 64, together = SlicesOf(sizes);
+        long best = (long)chunks * Waves(heads, slices);
         int choice = 1;
         for (int segments = 2; segments <= Math.Min(MaxSegments, chunks / 4); segments++)
         {
-            long length = (chunks + segments - 1) / segments;
-            long cost = (length * Waves((long)heads * segments * slices)) + (length * Waves((long)heads * segments * (slices + mapSlices))) + (3 * segments) + 8;
+            long length = (chunks + segments - 1) / segments, walks = (long)heads * segments;
+            long cost = (length * (Waves(walks, slices) + Waves(walks, slices + mapSlices))) + segments + 8;
             if (cost < best)
             {
                 (best, choice) = (cost, segments);
@@ -128,7 +134,7 @@ internal sealed class DeltaRuleCudaPlan
 
         return choice;
 
-        long Waves(long blocks) => (blocks + multiprocessors - 1) / multiprocessors;
+        long Waves(long walks, int columns) => ((walks * ((columns + together - 1) / together)) + multiprocessors - 1) / multiprocessors;
     }
 
     private readonly record struct Request(DeltaRuleSizes Sizes, int ChunkLength, int Multiprocessors, int Segments);

@@ -438,7 +438,10 @@ extern "C" __global__ void delta_sum_heads(const SumHeadsArgs g)
     }
 }
 
+#define DELTA_DSCANS(K, W, threads) \
+    extern "C" __global__ void __launch_bounds__(threads, 1) delta_dscan_##K##x##W(const BackArgs g) { dscan<K, W, true>(g); } \
+    extern "C" __global__ void __launch_bounds__(threads, 1) delta_dsegments_##K##x##W(const BackArgs g) { dscan<K, W, false>(g); }
 #define DELTA_BACKWARD(K) \
-    extern "C" __global__ void __launch_bounds__(384, 1) delta_dscan_##K(const BackArgs g) { dscan<K, true>(g); } \
-    extern "C" __global__ void __launch_bounds__(384, 1) delta_dsegments_##K(const BackArgs g) { dscan<K, false>(g); } \
+    DELTA_DSCANS(K, 1, 256) \
+    DELTA_DSCANS(K, 2, 384) \
     extern "C" __global__ void __launch_bounds__(512, 1) delta_grads_##K(const BackArgs g) { grads<K>(g); }
