@@ -126,6 +126,7 @@ internal static class ConfigJson
         fields.Only("use_short_conv", "true");
         fields.Only("conv_bias", "false");
         fields.Only("attn");
+        fields.Only("attnres_block_size");
         return config with
         {
             ConvolutionWidth = fields.Int("conv_size", 4),
@@ -182,6 +183,17 @@ internal static class ConfigJson
         fields.Only("use_conv_bias", "true");
         fields.Only("rms_norm", "true");
         fields.Only("time_step_limit", "[0,Infinity]", "[0.0,Infinity]");
+
+        // The same things under the names that flash-linear-attention gives them.
+        fields.Only("rmsnorm", "true");
+        fields.Only("norm_before_gate", "false");
+        fields.Only("D_has_hdim", "false");
+        fields.Only("dt_limit", "[0,Infinity]", "[0.0,Infinity]");
+        double? epsilon = fields.OptionalDouble("layer_norm_epsilon"), sameEpsilon = fields.OptionalDouble("norm_eps");
+        if (epsilon is not null && sameEpsilon is not null && epsilon != sameEpsilon)
+        {
+            throw new InvalidInputException($"In {File}, layer_norm_epsilon is {epsilon}, but norm_eps, its name in flash-linear-attention, is {sameEpsilon}; make them equal.");
+        }
         return common with
         {
             Heads = heads,
@@ -189,7 +201,7 @@ internal static class ConfigJson
             KeyDim = fields.Int("state_size", 128),
             ValueDim = headDim,
             ConvolutionWidth = fields.Int("conv_kernel", 4),
-            NormEpsilon = fields.Double("layer_norm_epsilon", 1e-5),
+            NormEpsilon = epsilon ?? sameEpsilon ?? 1e-5,
             MaxPositions = fields.Int("max_position_embeddings", 2048),
         };
     }
@@ -273,6 +285,7 @@ internal static class ConfigJson
         json["rms_norm"] = true;
         json["hidden_act"] = "silu";
         json["layer_norm_epsilon"] = config.NormEpsilon;
+        json["norm_eps"] = config.NormEpsilon;
         json["max_position_embeddings"] = config.MaxPositions;
     }
 
