@@ -116,7 +116,7 @@ internal static class LogitsCommand
     /// <summary>Writes the logits of one sequence and returns the likeliest token after its last.</summary>
     private static int WriteSequence(LanguageModel model, ReadOnlySpan<int> ids, SafetensorsWriter writer)
     {
-        using Tensor hidden = model.Device.Empty([ids.Length, model.Config.HiddenSize], model.Precision);
+        using Tensor hidden = model.Device.Persistent([ids.Length, model.Config.HiddenSize], model.Precision);
         using (model.Device.BeginStep(recordGradients: false))
         {
             hidden.CopyFrom(model.Forward(model.Device.From(ids, [1, ids.Length])).Reshape(hidden.Shape));
