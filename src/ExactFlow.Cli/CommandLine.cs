@@ -46,6 +46,7 @@ internal static partial class CommandLine
             TrainCommand.Create(interruption),
             GenerateCommand.Create(),
             EvalCommand.Create(),
+            LogitsCommand.Create(),
             DataCommand.Create(interruption),
             InspectCommand.Create(),
             ConvertCommand.Create(),
