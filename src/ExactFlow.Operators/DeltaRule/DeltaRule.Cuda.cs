@@ -27,8 +27,9 @@ internal static class DeltaRuleCuda
 
     /// <summary>Runs the recurrence and records its gradient; see <see cref="DeltaRule.Apply"/>.</summary>
     /// <param name="segments">Segments per sequence, or 0 to choose.</param>
+    /// <param name="slices">Slices of 64 value columns in a block of the tensor-core scans, 1 or 2, or 0 to choose.</param>
     public static DeltaRuleResult Apply(
-        CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0)
+        CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0, int slices = 0)
     {
         DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
         if (options.Form == DeltaRuleForm.Reference)
@@ -42,7 +43,7 @@ internal static class DeltaRuleCuda
             && Array.Exists([q, k, v, beta, logDecay, options.InitialState], static input => input is { RequiresGrad: true });
         Tensor output = device.Empty(v.Shape, v.DType);
         Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
-        IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, segments, record);
+        IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, (segments, slices), record);
         run.Forward(output, finalState);
         if (record)
         {
@@ -89,7 +90,7 @@ internal static class DeltaRuleCuda
     {
         int tiles = keyDim / 64;
         const int Scalars = 64 * 16;
-        int scan = (2 * ((((2 * tiles) + 2 + slices) * TileBytes) + Scalars)) + (slices * (tiles + 3) * TileBytes) + 1024;
+        int scan = ((4 - slices) * ((((2 * tiles) + 2 + slices) * TileBytes) + Scalars)) + (slices * (tiles + 3) * TileBytes) + 1024;
         int gradients = (4 * tiles * TileBytes) + (2 * (3 + (2 * tiles)) * TileBytes) + (4 * TileBytes) + (2 * Scalars) + (6 * 64 * 4) + 16 + 1024;
         int prepare = Math.Max(2 * 64 * (keyDim + 8) * 2, 2 * 64 * 68 * 4);
         return (prepare, scan, (3 * keyDim * (keyDim + 4) * 4) + (keyDim * CombinedColumns * 4), gradients);
@@ -108,7 +109,7 @@ internal static class DeltaRuleCuda
         }
     }
 
-    private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, int segments, bool keep)
+    private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, (int Segments, int Slices) wanted, bool keep)
     {
         DeltaRuleSizes sizes = inputs.Sizes;
         if ((long)sizes.Batch * sizes.Time == 0)
@@ -118,11 +119,11 @@ internal static class DeltaRuleCuda
 
         if (UsesTensorCores(device, inputs))
         {
-            return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, segments), keep);
+            return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, wanted), keep);
         }
 
         RequireKeyDim(device, sizes);
-        return new DeltaRuleCudaGeneral(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, segments: 1), keep);
+        return new DeltaRuleCudaGeneral(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, (1, 1)), keep);
     }
 
     /// <summary>Whether the tensor-core kernels are built for these sizes and this GPU: <c>wgmma</c> is an instruction of compute capability 9.0 alone.</summary>

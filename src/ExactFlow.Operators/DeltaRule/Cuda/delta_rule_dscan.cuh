@@ -23,7 +23,7 @@ struct BackArgs
 
 template <int K, int W> struct DShared
 {
-    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 t[TILE]; bf16 p[TILE]; bf16 d[W][TILE]; float4 s[C]; } stage[2];   // chunks: one in work, one on its way
+    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 t[TILE]; bf16 p[TILE]; bf16 d[W][TILE]; float4 s[C]; } stage[STAGES<W>];
     struct { bf16 state[K / 64][TILE]; bf16 du[TILE]; bf16 dxs[TILE]; bf16 dos[TILE]; } slice[W];
 };
 
@@ -42,7 +42,7 @@ __device__ __forceinline__ void dscan_slice(const BackArgs& g, DShared<K, W>& sm
         for (int e = 0; e < 32; e++) s[i][e] = FULL && g.grad_final ? g.grad_final[at + (i64)(i * 64 + ((e >> 1) & 1) * 8) * g.V + (e >> 2) * 8 + (e & 1)] : 0.f;
     for (int chunk = last; chunk >= first; chunk--)
     {
-        const auto& st = sm.stage[(last - chunk) & 1];
+        const auto& st = sm.stage[(last - chunk) % STAGES<W>];
         const int2 span = g.chunks[chunk];
 #pragma unroll
         for (int i = 0; i < N; i++) store_tile(own.state[i], s[i], row, c2);
@@ -142,30 +142,32 @@ __device__ __forceinline__ void dscan(const BackArgs& g)
         if constexpr (W > 1) lower_registers<40>();
         auto fetch = [&](int chunk)
         {
-            if (chunk < first) return;
-            auto& st = sm.stage[(last - chunk) & 1];
-            const int n = g.chunks[chunk].y;
-            const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + h;
-#pragma unroll
-            for (int i = 0; i < K / 64; i++)
+            if (chunk >= first)
             {
-                fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
-                fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
-            }
+                auto& st = sm.stage[(last - chunk) % STAGES<W>];
+                const int n = g.chunks[chunk].y;
+                const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + h;
 #pragma unroll
-            for (int w = 0; w < W; w++) fetch_tile(st.d[w], g.dout + base * g.V + v0 + w * 64, (i64)g.H * g.V, n, tid);
-            fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
-            fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
-            if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
-            cp_commit();
+                for (int i = 0; i < K / 64; i++)
+                {
+                    fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
+                    fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
+                }
+#pragma unroll
+                for (int w = 0; w < W; w++) fetch_tile(st.d[w], g.dout + base * g.V + v0 + w * 64, (i64)g.H * g.V, n, tid);
+                fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
+                fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
+                if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
+            }
+            cp_commit();   // past the end too, so that a chunk is always the same number of groups behind
         };
-        fetch(last);
+        for (int i = 0; i + 1 < STAGES<W>; i++) fetch(last - i);
         for (int chunk = last; chunk >= first; chunk--)
         {
-            cp_wait<0>();
+            cp_wait<STAGES<W> - 2>();
             proxy_fence();
             bar<1>((W + 1) * 128);
-            fetch(chunk - 1);
+            fetch(chunk - STAGES<W> + 1);
         }
         return;
     }

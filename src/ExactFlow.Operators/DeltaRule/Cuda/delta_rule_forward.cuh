@@ -8,7 +8,7 @@
 // With segments, several blocks share a sequence: each segment's exact map is found first, combine gives every segment its true start.
 template <int K, int W> struct ScanShared
 {
-    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 t[TILE]; bf16 p[TILE]; bf16 v[W][TILE]; float4 s[C]; } stage[2];   // chunks: one in work, one on its way
+    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 t[TILE]; bf16 p[TILE]; bf16 v[W][TILE]; float4 s[C]; } stage[STAGES<W>];
     struct { bf16 state[K / 64][TILE]; bf16 x[TILE]; bf16 u[TILE]; bf16 us[TILE]; } slice[W];   // us: U as the state's update takes it
 };
 
@@ -44,7 +44,7 @@ __device__ __forceinline__ void scan_slice(const ScanArgs& g, ScanShared<K, W>& 
         }
     for (int chunk = at.first; chunk < at.last; chunk++)
     {
-        const auto& st = sm.stage[(chunk - at.first) & 1];
+        const auto& st = sm.stage[(chunk - at.first) % STAGES<W>];
         const int2 span = g.chunks[chunk];
 #pragma unroll
         for (int i = 0; i < N; i++) store_tile(own.state[i], s[i], row, c2);
@@ -138,32 +138,34 @@ template <int K, int W, bool FULL> __device__ __forceinline__ void scan_load(con
     const int hk = at.h / (g.H / g.HK);
     auto fetch = [&](int chunk)
     {
-        if (chunk >= at.last) return;
-        auto& st = sm.stage[(chunk - at.first) & 1];
-        const int n = g.chunks[chunk].y;
-        const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + at.h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + at.h;
-#pragma unroll
-        for (int i = 0; i < K / 64; i++) fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
-#pragma unroll
-        for (int w = 0; w < W; w++)
-            if ((slice + w) * 64 < g.V) fetch_tile(st.v[w], g.v + base * g.V + (slice + w) * 64, (i64)g.H * g.V, n, tid);
-        fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
-        if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
-        if (FULL)
+        if (chunk < at.last)
         {
+            auto& st = sm.stage[(chunk - at.first) % STAGES<W>];
+            const int n = g.chunks[chunk].y;
+            const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + at.h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + at.h;
 #pragma unroll
-            for (int i = 0; i < K / 64; i++) fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
-            fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
+            for (int i = 0; i < K / 64; i++) fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
+#pragma unroll
+            for (int w = 0; w < W; w++)
+                if ((slice + w) * 64 < g.V) fetch_tile(st.v[w], g.v + base * g.V + (slice + w) * 64, (i64)g.H * g.V, n, tid);
+            fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
+            if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
+            if (FULL)
+            {
+#pragma unroll
+                for (int i = 0; i < K / 64; i++) fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
+                fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
+            }
         }
-        cp_commit();
+        cp_commit();   // past the end too, so that a chunk is always the same number of groups behind
     };
-    fetch(at.first);
+    for (int i = 0; i + 1 < STAGES<W>; i++) fetch(at.first + i);
     for (int chunk = at.first; chunk < at.last; chunk++)
     {
-        cp_wait<0>();
+        cp_wait<STAGES<W> - 2>();
         proxy_fence();
         bar<1>((W + 1) * 128);
-        fetch(chunk + 1);
+        fetch(chunk + STAGES<W> - 1);
     }
 }
 
