@@ -215,11 +215,12 @@ template <int ROWS> __device__ __forceinline__ void decode_mixer(const MixerArgs
         stage<HELD>(room.states + 2 * K * past, g.value_state + values * past, V * past);
         if constexpr (HELD) cp_commit();
         float rate = g.decay_column < 0 ? 0.f : g.log_rate[head], bias = g.decay_column < 0 ? 0.f : g.rate_bias[head], norm = tid < V ? g.norm[tid] : 0.f;
+        int first = tid + (member > 0 ? 2 * K : 0), second = first + THREADS;
+        int first_column = column_of(g, first, K, V, key_head, head), second_column = column_of(g, second, K, V, key_head, head);
         if (member == 0) wait_for_previous();
 
         float beta = g.beta_column < 0 ? 0.f : projected[g.beta_column + head], decay = g.decay_column < 0 ? 0.f : projected[g.decay_column + head];
         float gate = g.gate_column >= 0 && tid < V ? projected[g.gate_column + head * V + tid] : 0.f;
-        int first = tid + (member > 0 ? 2 * K : 0);
         auto advance = [&](int i, float x)
         {
             float* state = i < K ? g.query_state + (keys + i) * past : i < 2 * K ? g.key_state + (keys + i - K) * past : g.value_state + (values + i - 2 * K) * past;
@@ -228,8 +229,7 @@ template <int ROWS> __device__ __forceinline__ void decode_mixer(const MixerArgs
         if constexpr (HELD)
         {
             // At most two channels a thread.
-            int second = first + THREADS;
-            float x = first < channels ? projected[column_of(g, first, K, V, key_head, head)] : 0.f, y = second < channels ? projected[column_of(g, second, K, V, key_head, head)] : 0.f;
+            float x = first < channels ? projected[first_column] : 0.f, y = second < channels ? projected[second_column] : 0.f;
             cp_wait<0>();
             __syncthreads();
             if (first < channels) advance(first, x);

@@ -116,15 +116,18 @@ template <int ROWS, int NT, int UNITS, int AFTER> __device__ __forceinline__ voi
     };
 #pragma unroll
     for (int u = 0; u < UNITS; u++) ask(u, begin + u);
+
+    // The first element this thread will add to.
+    int column = first_tile * 8 + (threadIdx.x & 7), element = threadIdx.x >> 3;
+    bool adds = AFTER == RESIDUAL && element < rows && column < g.parts[0].rows;
+    float next_norm = adds ? g.next_norm[column] : 0.f;
     wait_for_previous();
     Sequences<ROWS> x[AHEAD];
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) x[u].load(g, first_row + group, (begin + u) * 32 + k8, begin + u < end);
 
-    // The first element this thread will add to, and the first sequence whose factor its warp makes, on their way while the sums are made.
-    int column = first_tile * 8 + (threadIdx.x & 7), element = threadIdx.x >> 3;
-    bool adds = AFTER == RESIDUAL && element < rows && column < g.parts[0].rows;
-    float old = adds ? g.residual[(i64)(first_row + element) * g.parts[0].rows + column] : 0.f, next_norm = adds ? g.next_norm[column] : 0.f;
+    // What that element is so far, and the squares of the first sequence whose factor this warp makes, on their way while the sums are made.
+    float old = adds ? g.residual[(i64)(first_row + element) * g.parts[0].rows + column] : 0.f;
     float squares = warp < rows ? squares_of(g, first_row + warp, lane) : 0.f;
 
     float d[TILES][NT][4];
