@@ -3,6 +3,7 @@ using System.CommandLine.Help;
 using System.Text;
 using System.Text.RegularExpressions;
 using ExactFlow.Cli.Commands;
+using ExactFlow.Cli.Commands.Experiments;
 using ExactFlow.Cli.Commands.Tokenizers;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Tensors;
@@ -47,6 +48,7 @@ internal static partial class CommandLine
             GenerateCommand.Create(),
             EvalCommand.Create(),
             DataCommand.Create(interruption),
+            SmnistCommand.Create(interruption),
             InspectCommand.Create(),
             ConvertCommand.Create(),
             TokenizerCommand.Create(),
