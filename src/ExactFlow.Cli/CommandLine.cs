@@ -3,6 +3,7 @@ using System.CommandLine.Help;
 using System.Text;
 using System.Text.RegularExpressions;
 using ExactFlow.Cli.Commands;
+using ExactFlow.Cli.Commands.Experiments;
 using ExactFlow.Cli.Commands.Tokenizers;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Tensors;
@@ -48,6 +49,7 @@ internal static partial class CommandLine
             EvalCommand.Create(),
             LogitsCommand.Create(),
             DataCommand.Create(interruption),
+            SmnistCommand.Create(interruption),
             InspectCommand.Create(),
             ConvertCommand.Create(),
             TokenizerCommand.Create(),

@@ -1,3 +1,5 @@
+using ExactFlow.Training.Experiments;
+
 namespace ExactFlow.Training;
 
 /// <summary>What a comparison found.</summary>
@@ -32,14 +34,10 @@ public sealed record RuleResult
     public required IReadOnlyList<SeedResult> Seeds { get; init; }
 
     /// <summary>The mean of a figure over the seeds.</summary>
-    public double Mean(Func<SeedResult, double> figure) => Seeds.Average(figure);
+    public double Mean(Func<SeedResult, double> figure) => MeanAndSpread.Of(Seeds.Select(figure)).Mean;
 
     /// <summary>The sample standard deviation of a figure over the seeds; NaN for a single one.</summary>
-    public double Spread(Func<SeedResult, double> figure)
-    {
-        double mean = Mean(figure);
-        return Seeds.Count < 2 ? double.NaN : Math.Sqrt(Seeds.Sum(seed => Math.Pow(figure(seed) - mean, 2)) / (Seeds.Count - 1));
-    }
+    public double Spread(Func<SeedResult, double> figure) => MeanAndSpread.Of(Seeds.Select(figure)).Spread;
 }
 
 /// <summary>The results of one run.</summary>

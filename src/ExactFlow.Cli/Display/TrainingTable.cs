@@ -9,22 +9,14 @@ namespace ExactFlow.Cli.Display;
 /// <summary>Training on a terminal: one row a run, redrawn in place, and under the table what each run wrote last.</summary>
 internal sealed class TrainingTable : TrainingDisplay
 {
-    private const int RedrawMilliseconds = 100;
     private readonly List<Row> rows = [];
     private readonly List<string> said = [];
     private readonly Lock drawing = new();
-    private readonly ManualResetEventSlim ended = new();
-    private readonly IAnsiConsole console;
-    private readonly Thread drawer;
+    private readonly LiveDrawing live;
 
     /// <summary>Begins to draw.</summary>
     /// <param name="console">The terminal.</param>
-    public TrainingTable(IAnsiConsole console)
-    {
-        this.console = console;
-        drawer = new Thread(Draw) { IsBackground = true, Name = "training display" };
-        drawer.Start();
-    }
+    public TrainingTable(IAnsiConsole console) => live = new LiveDrawing(console, Render, "training display");
 
     /// <inheritdoc/>
     public override ITrainingObserver Observe(string run)
@@ -47,34 +39,7 @@ internal sealed class TrainingTable : TrainingDisplay
     }
 
     /// <inheritdoc/>
-    public override void Dispose()
-    {
-        ended.Set();
-        drawer.Join();
-        ended.Dispose();
-    }
-
-    private void Draw()
-    {
-        try
-        {
-            console.Live(Render()).Start(context =>
-            {
-                bool isLast;
-                do
-                {
-                    isLast = ended.Wait(RedrawMilliseconds);
-                    context.UpdateTarget(Render());
-                }
-                while (!isLast);
-            });
-        }
-        catch (Exception exception) when (exception is IOException or InvalidOperationException)
-        {
-            // A terminal that cannot be drawn on must not end the training.
-            Console.Error.WriteLine($"exactflow: the display ended ({exception.Message.ReplaceLineEndings(" ")}), the work goes on.");
-        }
-    }
+    public override void Dispose() => live.Dispose();
 
     private IRenderable Render()
     {

@@ -23,6 +23,7 @@ internal static class DeltaRuleCuda
     private static readonly string[] RuleNumbers =
     [
         "efla", "deltanet", "implicit_euler", "cayley", "rk2", "rk4", "explicit_euler", "linear_attention", "mamba2", "gated_deltanet", "gated_efla", "log_rate_gated_efla",
+        "clipped_euler", "unit_key_flow", "unit_key_flow_scaled_value",
     ];
 
     /// <summary>Runs the recurrence and records its gradient; see <see cref="DeltaRule.Apply"/>.</summary>
@@ -32,10 +33,7 @@ internal static class DeltaRuleCuda
         CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0, int slices = 0)
     {
         DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
-        if (options.Form == DeltaRuleForm.Reference)
-        {
-            throw new InvalidInputException($"The reference form of the delta rule computes in float64 on the CPU, but the tensors are on {device.Name}: use --device cpu, or another form.");
-        }
+        RequireChunkwise(device, options.Form);
 
         var inputs = new DeltaRuleCudaInputs(
             rule, sizes, q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, options.InitialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim));
@@ -50,12 +48,35 @@ internal static class DeltaRuleCuda
             device.CurrentStep!.Tape.Record(output, finalState, () =>
             {
                 run.Backward(output, finalState);
-                ZeroGradient(rule.UsesBeta ? null : beta);
-                ZeroGradient(rule.Decays ? null : logDecay);
+                DeltaRule.ZeroGradient(rule.UsesBeta ? null : beta);
+                DeltaRule.ZeroGradient(rule.Decays ? null : logDecay);
             });
         }
 
         return new DeltaRuleResult(output, finalState);
+    }
+
+    /// <summary>Runs the recurrence for the state after it alone; see <see cref="DeltaRule.FinalState"/>. The kernels for tensor cores always make outputs, so it goes through those for all sizes.</summary>
+    public static Tensor FinalState(CudaDevice device, DeltaRuleKind rule, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
+    {
+        DeltaRuleSizes sizes = Check(device, rule, k, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
+        RequireChunkwise(device, options.Form);
+        var inputs = new DeltaRuleCudaInputs(rule, sizes, k, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, options.InitialState, 1);
+        bool record = device.CurrentStep is { RecordsGradients: true } && Array.Exists([k, v, beta, logDecay, options.InitialState], static input => input is { RequiresGrad: true });
+        Tensor finalState = device.Empty(DeltaRuleShapes.State(sizes, options.Offsets));
+        IDeltaRuleCudaRun run = (long)sizes.Batch * sizes.Time == 0 ? new DeltaRuleCudaNothing(inputs) : General(device, inputs, options.Offsets, record, hasOutput: false);
+        run.Forward(null, finalState);
+        if (record)
+        {
+            device.CurrentStep!.Tape.Record(finalState, () =>
+            {
+                run.Backward(null, finalState);
+                DeltaRule.ZeroGradient(rule.UsesBeta ? null : beta);
+                DeltaRule.ZeroGradient(rule.Decays ? null : logDecay);
+            });
+        }
+
+        return finalState;
     }
 
     /// <summary>Takes sequences further by a few tokens; see <see cref="DeltaRule.Step"/>.</summary>
@@ -96,19 +117,6 @@ internal static class DeltaRuleCuda
         return (prepare, scan, (3 * keyDim * (keyDim + 4) * 4) + (keyDim * CombinedColumns * 4), gradients);
     }
 
-    /// <summary>The gradient of an input that the rule does not read.</summary>
-    private static void ZeroGradient(Tensor? input)
-    {
-        if (input is { RequiresGrad: true })
-        {
-            Tensor gradient = input.GradForWrite(out bool accumulate);
-            if (!accumulate)
-            {
-                gradient.Zero();
-            }
-        }
-    }
-
     private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, (int Segments, int Slices) wanted, bool keep)
     {
         DeltaRuleSizes sizes = inputs.Sizes;
@@ -122,8 +130,22 @@ internal static class DeltaRuleCuda
             return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, wanted), keep);
         }
 
-        RequireKeyDim(device, sizes);
-        return new DeltaRuleCudaGeneral(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, (1, 1)), keep);
+        return General(device, inputs, offsets, keep, hasOutput: true);
+    }
+
+    private static DeltaRuleCudaGeneral General(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, bool keep, bool hasOutput)
+    {
+        RequireKeyDim(device, inputs.Sizes);
+        return new DeltaRuleCudaGeneral(
+            device, inputs, DeltaRuleCudaPlan.For(inputs.Sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, (1, 1)), keep, hasOutput);
+    }
+
+    private static void RequireChunkwise(CudaDevice device, DeltaRuleForm form)
+    {
+        if (form == DeltaRuleForm.Reference)
+        {
+            throw new InvalidInputException($"The reference form of the delta rule computes in float64 on the CPU, but the tensors are on {device.Name}: use --device cpu, or another form.");
+        }
     }
 
     /// <summary>Whether the tensor-core kernels are built for these sizes and this GPU: <c>wgmma</c> is an instruction of compute capability 9.0 alone.</summary>

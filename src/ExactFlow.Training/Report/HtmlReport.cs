@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using ExactFlow.Tensors.Files;
 
@@ -11,7 +12,7 @@ namespace ExactFlow.Training.Report;
 public static partial class HtmlReport
 {
     /// <summary>Keys in snake_case like the other files of a run. The default encoder escapes &lt;, &gt; and &amp;, so no text can end the script element that holds it.</summary>
-    private static readonly JsonSerializerOptions Data = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+    private static readonly JsonSerializerOptions Data = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Converters = { new GapConverter() } };
 
     /// <summary>The page as text.</summary>
     public static string Render(ReportPage page)
@@ -40,4 +41,22 @@ public static partial class HtmlReport
 
     [GeneratedRegex(@"\{\{([a-z.]+)\}\}")]
     private static partial Regex Placeholder();
+
+    /// <summary>Numbers that are not finite, which JSON does not have, become null, which the page draws as a gap.</summary>
+    private sealed class GapConverter : JsonConverter<double>
+    {
+        public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType == JsonTokenType.Null ? double.NaN : reader.GetDouble();
+
+        public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
+        {
+            if (double.IsFinite(value))
+            {
+                writer.WriteNumberValue(value);
+            }
+            else
+            {
+                writer.WriteNullValue();
+            }
+        }
+    }
 }

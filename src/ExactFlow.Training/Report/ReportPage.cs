@@ -21,8 +21,17 @@ public sealed record ReportPage
     /// <summary>Sentences under the table.</summary>
     public IReadOnlyList<string> Notes { get; init; } = [];
 
-    /// <summary>Curves and samples, one entry per rule; differences are drawn against the first.</summary>
-    public required IReadOnlyList<ReportRun> Runs { get; init; }
+    /// <summary>More tables, each under a heading of its own.</summary>
+    public IReadOnlyList<ReportTable> Tables { get; init; } = [];
+
+    /// <summary>Charts, each under a heading of its own.</summary>
+    public IReadOnlyList<LineChart> Charts { get; init; } = [];
+
+    /// <summary>Pictures, each under a heading of its own.</summary>
+    public IReadOnlyList<ReportFigure> Figures { get; init; } = [];
+
+    /// <summary>Curves and samples of language models, one entry per rule; differences are drawn against the first.</summary>
+    public IReadOnlyList<ReportRun> Runs { get; init; } = [];
 
     /// <summary>Names and values of what else should be known: machine, text, tokenizer.</summary>
     public IReadOnlyList<KeyValuePair<string, string>> Facts { get; init; } = [];
@@ -30,6 +39,19 @@ public sealed record ReportPage
     /// <summary>All settings as JSON text, or null.</summary>
     public string? Settings { get; init; }
 }
+
+/// <summary>A table under a heading.</summary>
+/// <param name="Title">The heading.</param>
+/// <param name="Caption">A sentence or two under the table; may be empty.</param>
+/// <param name="Columns">Column heads.</param>
+/// <param name="Rows">Rows of as many cells.</param>
+public sealed record ReportTable(string Title, string Caption, IReadOnlyList<string> Columns, IReadOnlyList<ReportRow> Rows);
+
+/// <summary>A picture under a heading.</summary>
+/// <param name="Title">The heading.</param>
+/// <param name="Caption">A sentence or two under it; may be empty.</param>
+/// <param name="Svg">The picture, as <see cref="SvgFigure"/> renders it.</param>
+public sealed record ReportFigure(string Title, string Caption, string Svg);
 
 /// <summary>A row of the results.</summary>
 /// <param name="Run">Index of the run whose colour it bears, or -1 for one that is no run (the Brotli line).</param>

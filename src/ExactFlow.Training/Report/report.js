@@ -18,18 +18,21 @@
   // ---- head and table
   page.replaceChildren();
   page.append(element('h1', {}, data.title), element('p', { class: 'quiet' }, data.subtitle));
-  if (data.columns.length > 0) {
-    const results = section('Results');
-    const head = element('tr', {}, ...data.columns.map(name => element('th', {}, name)));
-    const rows = data.rows.map(row => element('tr', row.run < 0 ? { class: 'baseline' } : {},
+  function table(title, columns, entries, notes) {
+    const results = section(title);
+    const head = element('tr', {}, ...columns.map(name => element('th', {}, name)));
+    const rows = entries.map(row => element('tr', row.run < 0 ? { class: 'baseline' } : {},
       ...row.cells.map((cell, column) => element('td', {},
         column === 0 && row.run >= 0 ? swatch(row.run) : null,
         cell.text,
         cell.spread ? element('span', { class: 'spread' }, ' ± ' + cell.spread) : null))));
     results.append(element('div', { class: 'scroll' },
       element('table', {}, element('thead', {}, head), element('tbody', {}, ...rows))));
-    for (const note of data.notes) results.append(element('p', { class: 'quiet' }, note));
+    for (const note of notes) results.append(element('p', { class: 'quiet' }, note));
   }
+
+  if (data.columns.length > 0) table('Results', data.columns, data.rows, data.notes);
+  for (const more of data.tables) table(more.title, more.columns, more.rows, more.caption ? [more.caption] : []);
 
   // ---- curves
   // A smoothed value is the exponentially weighted mean of what came before and after, so a falling curve is not drawn late; gaps (skipped steps) are passed over.
@@ -73,11 +76,12 @@
       label: curve.label, stroke: curve.stroke, width: curve.width, dash: curve.dash, class: curve.unlisted ? 'unlisted' : undefined, spanGaps: true, value: (_, value) => format(value),
       points: curve.points ? { show: true, size: 7, fill: curve.stroke, stroke: css('--paper') } : { show: false },
     }));
+    const x = options.xLabel ?? 'step';
     return new uPlot({
       width: host.clientWidth, height: options.height,
-      scales: { x: { time: false }, y: options.range ? { range: options.range } : {} },
-      axes: [{ ...axis, label: 'step', size: 34, labelSize: 18, labelFont: axis.font }, { ...axis, size: 64 }],
-      series: [{ label: 'step', value: (_, value) => value ?? '–' }, ...series], bands,
+      scales: { x: { time: false, distr: options.logX ? 3 : 1 }, y: { distr: options.logY ? 3 : 1, ...(options.range ? { range: options.range } : {}) } },
+      axes: [{ ...axis, label: x, size: 34, labelSize: 18, labelFont: axis.font }, { ...axis, size: 64, ...(options.yLabel ? { label: options.yLabel, labelSize: 18, labelFont: axis.font } : {}) }],
+      series: [{ label: x, value: (_, value) => value ?? '–' }, ...series], bands,
       cursor: { drag: { x: true, y: false } },
     }, align(curves), host);
   }
@@ -146,6 +150,33 @@
       chart('Difference in training loss', `Nats per token against ${data.runs[0].label} on the same batches; below zero is better than ${data.runs[0].label}.`, differenceCurves, { height: 240, digits: 4 });
     }
     chart('Gradient norm', 'Global norm before clipping.', normCurves, { height: 220, digits: 3 });
+  }
+
+  // Charts whose lines are given point by point, each perhaps in a band.
+  function givenCurves(given) {
+    const positive = values => given.log_y ? values.map(value => value > 0 ? value : null) : values;
+    const curves = [], bands = [];
+    given.series.forEach((line, i) => {
+      const stroke = color(line.color ?? i);
+      if (line.low && line.high) {
+        curves.push({ label: `${line.label} highest`, x: line.x, y: positive(line.high), stroke: 'transparent', width: 0, unlisted: true });
+        curves.push({ label: `${line.label} lowest`, x: line.x, y: positive(line.low), stroke: 'transparent', width: 0, unlisted: true });
+        bands.push({ series: [curves.length - 1, curves.length], fill: stroke + '2b' });
+      }
+      curves.push({ label: line.label, x: line.x, y: positive(line.y), stroke, width: 1.8, points: line.marked, dash: line.dashed ? [6, 4] : undefined });
+    });
+    return [curves, bands];
+  }
+
+  for (const given of data.charts) {
+    chart(given.title, given.caption, () => givenCurves(given),
+      { height: 340, digits: 3, xLabel: given.x_label, yLabel: given.y_label, logX: given.log_x, logY: given.log_y });
+  }
+
+  for (const figure of data.figures) {
+    const host = element('div', { class: 'scroll' });
+    host.innerHTML = figure.svg;
+    section(figure.title).append(element('figure', {}, host, element('figcaption', {}, figure.caption)));
   }
 
   function redraw() {

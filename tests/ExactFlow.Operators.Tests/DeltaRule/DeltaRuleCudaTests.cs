@@ -216,6 +216,8 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
             Assert.Equal(Errors.Of(actual)(name), Errors.Of(again)(name));
         }
 
+        // The state is float32 in both formats; of what is computed only the gradients of k and v are rounded.
+        Errors.AssertFinalStateClose(rounded, Errors.WholeReference(rounded), DeltaRuleOnDevice.SolveFinalState(device, rounded, format), Float32, format == DType.BFloat16 ? Gradient : Float32Gradient);
         Assert.Equal(0, device.Pool.RentedBlocks);
     }
 

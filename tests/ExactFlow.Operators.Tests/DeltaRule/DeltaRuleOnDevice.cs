@@ -49,6 +49,30 @@ internal static class DeltaRuleOnDevice
         };
     }
 
+    /// <summary>The final state alone and all gradients; the output and the gradient of the queries are zero.</summary>
+    public static DeltaRuleSolution SolveFinalState(CudaDevice device, DeltaRuleProblem problem, DType format)
+    {
+        using var step = device.BeginStep();
+        Shape scalars = [problem.ValueShape[0], problem.ValueShape[1], problem.ValueShape[2]];
+        Tensor k = Make(device, problem.Key, problem.QueryShape, format), v = Make(device, problem.Value, problem.ValueShape, format);
+        Tensor beta = Make(device, problem.Beta!, scalars), logDecay = Make(device, problem.LogDecay!, scalars);
+        Tensor initial = Make(device, problem.InitialState!, [problem.Offsets?.Count ?? problem.ValueShape[0], problem.ValueShape[2], problem.QueryShape[3], problem.ValueShape[3]]);
+        Tensor finalState = Operators.DeltaRule.FinalState(problem.Rule, k, v, beta, logDecay, new DeltaRuleOptions { InitialState = initial, Offsets = problem.Offsets });
+        double[] values = Read(finalState);
+        finalState.Backward(Make(device, problem.GradFinalState!, finalState.Shape));
+        return new DeltaRuleSolution
+        {
+            Output = new double[problem.ValueShape.Count],
+            FinalState = values,
+            GradQuery = new double[problem.QueryShape.Count],
+            GradKey = Read(k.Grad!),
+            GradValue = Read(v.Grad!),
+            GradBeta = Read(beta.Grad!),
+            GradLogDecay = Read(logDecay.Grad!),
+            GradInitialState = Read(initial.Grad!),
+        };
+    }
+
     /// <summary>A tensor that wants a gradient.</summary>
     public static Tensor Make(CudaDevice device, double[] values, Shape shape, DType format = DType.Float32)
     {

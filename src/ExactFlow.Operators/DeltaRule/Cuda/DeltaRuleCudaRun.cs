@@ -68,7 +68,7 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
     private Shape SegmentStates => [plan.Sequences, plan.Segments, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim];
 
     /// <summary>Fills the output and the final state.</summary>
-    public void Forward(Tensor output, Tensor? finalState)
+    public void Forward(Tensor? output, Tensor? finalState)
     {
         var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim, plan.Slices);
         CudaLaunch.Run(device, "delta_rule_prepare.cu", $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, 128, 1, 1, shared.Prepare), new PrepareArguments
@@ -79,7 +79,7 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
         var arguments = new ScanArguments
         {
             Query = q.Address, Key = k.Address, Value = v.Address, Inverse = inverse.Address, Attention = attention.Address, Scalars = scalars.Address, Chunks = chunks, Ranges = ranges,
-            Initial = Address(initialState), Output = output.Address, FinalState = Address(finalState), Boundary = Address(boundary), Update = Address(update), Transition = Address(transition),
+            Initial = Address(initialState), Output = output!.Address, FinalState = Address(finalState), Boundary = Address(boundary), Update = Address(update), Transition = Address(transition),
             Scale = scale, Heads = sizes.ValueHeads, KeyHeads = sizes.KeyHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments,
         };
         using Tensor? starts = plan.Segments > 1 ? device.Empty(SegmentStates) : null;
@@ -99,11 +99,11 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
     }
 
     /// <summary>Writes the gradients of all inputs that want one.</summary>
-    public void Backward(Tensor output, Tensor? finalState)
+    public void Backward(Tensor? output, Tensor? finalState)
     {
         Tensor? gradFinal = finalState?.Grad;
         var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim, plan.Slices);
-        Tensor gradOutput = output.Grad ?? device.Zeros(output.Shape, DType.BFloat16);
+        Tensor gradOutput = output!.Grad ?? device.Zeros(output.Shape, DType.BFloat16);
         using Tensor gradBoundary = device.Empty(boundary!.Shape, DType.BFloat16);
         using Tensor gradSolve = device.Empty(v.Shape, DType.BFloat16);
         OverwrittenGradient gradQuery = OverwrittenGradient.Of(device, q, isUnconditional: true), gradKey = OverwrittenGradient.Of(device, k, isUnconditional: true);
