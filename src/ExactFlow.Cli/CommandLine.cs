@@ -3,6 +3,7 @@ using System.CommandLine.Help;
 using System.Text;
 using System.Text.RegularExpressions;
 using ExactFlow.Cli.Commands;
+using ExactFlow.Cli.Commands.Experiments;
 using ExactFlow.Cli.Commands.Mad;
 using ExactFlow.Cli.Commands.Tokenizers;
 using ExactFlow.Cli.Parsing;
@@ -48,7 +49,9 @@ internal static partial class CommandLine
             TrainCommand.Create(interruption),
             GenerateCommand.Create(),
             EvalCommand.Create(),
+            LogitsCommand.Create(),
             DataCommand.Create(interruption),
+            SmnistCommand.Create(interruption),
             InspectCommand.Create(),
             ConvertCommand.Create(),
             TokenizerCommand.Create(),

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
 using System.Globalization;
 using ExactFlow.Cli.Display;
 using ExactFlow.Cli.Parsing;
@@ -16,21 +15,13 @@ namespace ExactFlow.Cli.Commands;
 /// <summary><c>exactflow compare</c>, the main job: language models side by side, equal but for the rule.</summary>
 internal static class CompareCommand
 {
-    private const int MostSeeds = 1000;
-
     /// <summary>Makes the command.</summary>
     public static Command Create(Interruption interruption)
     {
         var defaults = new ComparisonOptions();
         Option<string[]> rules = Settings.Names("--rules", "what to compare", defaults.Rules, [.. MixerKind.All.Select(mixer => mixer.Name)]);
         Option<int> seed = Settings.Whole("--seed", "the first seed; decides initial weights, data order and samples", defaults.Seeds[0], 0);
-        var seeds = new Option<int[]>("--seeds")
-        {
-            Description = "how many seeds, counted up from --seed, or the seeds themselves separated by commas; with several, the table shows mean ± standard deviation",
-            HelpName = "N|A,B,...",
-            Arity = ArgumentArity.ExactlyOne,
-            CustomParser = result => ParseSeeds(result, seed),
-        };
+        Option<int[]> seeds = Settings.Seeds("--seeds", "how many seeds, counted up from --seed, or the seeds themselves separated by commas; with several, the table shows mean ± standard deviation", seed);
         var command = new CliCommand("compare", "Trains language models side by side on the same text, equal in everything but the rule, and shows what came of it: a table, samples, and a report page.")
         {
             Examples =
@@ -116,33 +107,5 @@ internal static class CompareCommand
 
         Console.WriteLine($"\n{report} has the curves.");
         return ExitCode.Success;
-    }
-
-    private static int[] ParseSeeds(ArgumentResult result, Option<int> first)
-    {
-        string text = result.Tokens[0].Value;
-        string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
-        var seeds = new int[parts.Length];
-        for (int i = 0; i < parts.Length; i++)
-        {
-            if (!int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out seeds[i]))
-            {
-                result.AddError($"--seeds takes how many seeds, or seeds separated by commas, but it is '{text}'");
-                return [];
-            }
-        }
-
-        if (parts.Length > 1)
-        {
-            return seeds;
-        }
-
-        if (seeds[0] is < 1 or > MostSeeds)
-        {
-            result.AddError($"--seeds takes from 1 to {MostSeeds} seeds, or seeds separated by commas, but it is '{text}'");
-            return [];
-        }
-
-        return [.. Enumerable.Range(result.GetValue(first), seeds[0])];
     }
 }

@@ -43,6 +43,71 @@ internal static class Settings
         },
     };
 
+    /// <summary>Seeds: how many, or which.</summary>
+    /// <param name="name">The option.</param>
+    /// <param name="description">What they are for.</param>
+    /// <param name="first">The option that says from where to count.</param>
+    public static Option<int[]> Seeds(string name, string description, Option<int> first) => new(name)
+    {
+        Description = description,
+        HelpName = "N|A,B,...",
+        Arity = ArgumentArity.ExactlyOne,
+        CustomParser = result =>
+        {
+            const int MostSeeds = 1000;
+            string text = Only(result);
+            string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
+            var seeds = new int[parts.Length];
+            for (int i = 0; i < parts.Length; i++)
+            {
+                if (!int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out seeds[i]))
+                {
+                    result.AddError($"{name} takes how many seeds, or seeds separated by commas, but it is '{text}'");
+                    return [];
+                }
+            }
+
+            if (parts.Length == 1 && seeds[0] is (< 1 or > MostSeeds))
+            {
+                result.AddError($"{name} takes from 1 to {MostSeeds} seeds, or seeds separated by commas, but it is '{text}'");
+                return [];
+            }
+
+            return parts.Length > 1 ? seeds : [.. Enumerable.Range(result.GetValue(first), seeds[0])];
+        },
+    };
+
+    /// <summary>Numbers within bounds separated by commas, none twice.</summary>
+    public static Option<double[]> Numbers(string name, string description, double[] defaultValue, double minimum, double maximum) => new(name)
+    {
+        Description = $"{description}, separated by commas",
+        HelpName = "X,Y,...",
+        Arity = ArgumentArity.ExactlyOne,
+        DefaultValueFactory = _ => defaultValue,
+        CustomParser = result =>
+        {
+            string text = Only(result);
+            string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
+            var numbers = new double[parts.Length];
+            for (int i = 0; i < parts.Length; i++)
+            {
+                if (!double.TryParse(parts[i], NumberStyles.Float, CultureInfo.InvariantCulture, out numbers[i]) || !(numbers[i] >= minimum && numbers[i] <= maximum))
+                {
+                    string range = minimum == double.Epsilon ? $"above 0 and at most {maximum}" : $"from {minimum} to {maximum}";
+                    result.AddError($"{name} takes numbers {range} separated by commas, but one is '{parts[i]}'");
+                    return [];
+                }
+            }
+
+            if (numbers.Distinct().Count() != numbers.Length)
+            {
+                result.AddError($"{name} names a number twice: '{text}'; name each once");
+            }
+
+            return numbers;
+        },
+    };
+
     /// <summary>A number within bounds.</summary>
     public static Option<double> Number(string name, string description, double defaultValue, double minimum, double maximum) => new(name)
     {

@@ -133,6 +133,18 @@ public sealed partial class AdamW : IDisposable
         return outcome;
     }
 
+    /// <summary>
+    /// Ends a step without waiting for it, so that a GPU may be told many in a row: <see cref="StepCount"/> moves on, though a step whose norm is not
+    /// finite changes nothing else.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">No step was begun.</exception>
+    public void EndStep()
+    {
+        RequireBegun();
+        isBegun = false;
+        StepCount++;
+    }
+
     /// <summary>Applies one step with every gradient multiplied by <paramref name="gradientScale"/>, without clipping.</summary>
     /// <param name="learningRate">Step size, at least 0.</param>
     /// <param name="gradientScale">Factor for all gradients.</param>

@@ -103,7 +103,7 @@ public static unsafe partial class CrossEntropy
             device.Multiply(new MatrixProduct { Rows = rows, Columns = vocabulary, Depth = dim, A = states, B = head with { Transposed = true }, C = z });
             arguments.Targets = targets + ((nint)first * sizeof(int));
             arguments.Losses = losses + ((nint)first * sizeof(float));
-            int threads = Math.Clamp((vocabulary + 127) / 128 * 32, 32, 512);
+            int threads = Math.Clamp((vocabulary + 127) / 128 * 32, 32, 1024);
             CudaLaunch.Run(device, Source, Rows, hidden.DType, new LaunchGeometry(rows, 1, 1, threads, 1, 1, 0), arguments);
             if (hiddenGradient is not null)
             {

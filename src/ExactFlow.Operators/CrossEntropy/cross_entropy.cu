@@ -71,7 +71,8 @@ template <typename T> __device__ __forceinline__ void store_gradient4(T* gradien
     store4(gradient + i, x);
 }
 
-// A block per token. First pass: maximum and sum of exponentials of each thread's share, together, then of the row. Second pass: the gradient.
+// A block per token, of many threads, so that the rows that are worked on at a time still lie in the second-level cache when the second pass reads them.
+// First pass: maximum and sum of exponentials of each thread's share, together, then of the row. Second pass: the gradient.
 template <typename T> __device__ __forceinline__ void cross_entropy_rows(const CrossEntropyArgs& g)
 {
     __shared__ float room[32];
@@ -119,7 +120,7 @@ template <typename T> __device__ __forceinline__ void cross_entropy_rows(const C
     }
 }
 
-BOTH_TYPES(cross_entropy_rows, CrossEntropyArgs, 512)
+BOTH_TYPES(cross_entropy_rows, CrossEntropyArgs, 1024)
 
 // Targets that have the largest logit of their row, the first of equal ones, counted by class; a warp per row. A row with NaN counts for none.
 struct HitsArgs { const float* logits; const int* targets; int* hits; i64 rows; int vocabulary, ignore; };

@@ -24,6 +24,14 @@ public sealed class DeltaRuleCases : IOperatorCases
             yield return Make("long keys", efla, new Size(1, 63, 1, 1, 16, 16), keyScale: 10);
             yield return Make("zero keys", efla, new Size(1, 20, 1, 1, 4, 4), keyScale: 0);
             yield return Make("tiny keys", efla, new Size(1, 20, 1, 1, 4, 4), keyScale: 1e-9);
+            foreach (DeltaRuleKind rule in (DeltaRuleKind[])[efla, DeltaRuleKind.Parse("gated_efla")])
+            {
+                yield return FinalState($"final state only, {rule}", rule, new Size(2, 67, 1, 2, 7, 5));
+                yield return FinalState($"final state only of a few tokens, {rule}", rule, new Size(1, 5, 1, 1, 3, 9));
+            }
+
+            yield return FinalState("final state only, a head of 64", efla, new Size(1, 100, 1, 1, 64, 64));
+            yield return FinalState("final state only, 128 x 784 tokens, a head of 64", efla, new Size(128, 784, 1, 1, 64, 64)) with { IsBenchmark = true };
             yield return Make("4 x 2048 tokens, 8 heads of 64", efla, new Size(4, 2048, 8, 8, 64, 64)) with { IsBenchmark = true };
             yield return Make("2048 tokens, 8 heads of 128", efla, new Size(1, 2048, 8, 8, 128, 128)) with { IsBenchmark = true };
             yield return Make("4 x 2048 tokens, 8 heads of 64, decaying", DeltaRuleKind.Parse("gated_efla"), new Size(4, 2048, 8, 8, 64, 64)) with { IsBenchmark = true };
@@ -71,6 +79,38 @@ public sealed class DeltaRuleCases : IOperatorCases
             GradientTolerance = 1e-4,
             ForwardFlops = DeltaRuleCost.ForwardFlops(size.Batch, size.Time, size.ValueHeads, size.KeyDim, size.ValueDim),
             ForwardBytes = DeltaRuleCost.ForwardBytes(size.Batch, size.Time, size.KeyHeads, size.ValueHeads, size.KeyDim, size.ValueDim),
+        };
+    }
+
+    private static OperatorCase FinalState(string name, DeltaRuleKind rule, Size size)
+    {
+        OperatorCase whole = Make(name, rule, size);
+        Shape query = [size.Batch, size.Time, size.KeyHeads, size.KeyDim], value = [size.Batch, size.Time, size.ValueHeads, size.ValueDim];
+        DeltaRuleProblem Problem(IReadOnlyList<double[]> inputs) => new()
+        {
+            Rule = rule,
+            QueryShape = query,
+            ValueShape = value,
+            Query = new double[query.Count],
+            Key = inputs[0],
+            Value = inputs[1],
+            Beta = inputs[2],
+            LogDecay = inputs[3],
+            InitialState = inputs[4],
+            FinalStateOnly = true,
+        };
+        return new OperatorCase(
+            "DeltaRule",
+            name,
+            [.. whole.Inputs.Skip(1)],
+            inputs => [DeltaRule.FinalState(rule, inputs[0], inputs[1], inputs[2], inputs[3], new DeltaRuleOptions { InitialState = inputs[4] })],
+            inputs => [Problem(inputs).SolveReference().FinalState],
+            (inputs, gradients) => [.. GradientsOf((Problem(inputs) with { GradFinalState = gradients[0] }).SolveReference()).Skip(1)])
+        {
+            ForwardTolerance = whole.ForwardTolerance,
+            GradientTolerance = whole.GradientTolerance,
+            ForwardFlops = DeltaRuleCost.FinalStateFlops(size.Batch, size.Time, size.ValueHeads, size.KeyDim, size.ValueDim),
+            ForwardBytes = DeltaRuleCost.FinalStateBytes(size.Batch, size.Time, size.KeyHeads, size.ValueHeads, size.KeyDim, size.ValueDim),
         };
     }
 

@@ -84,7 +84,7 @@ internal static unsafe class DeltaRuleForms
         using var states = ChunkStates(device, form, ref cast);
         Forward(device, form, cast);
         narrow.CopyOutputsTo(call);
-        if (call.GradOutput != null)
+        if (call.HasGradients)
         {
             Backward(device, form, cast);
             narrow.CopyGradientsTo(call);
@@ -95,7 +95,7 @@ internal static unsafe class DeltaRuleForms
     public static void SolveReference(in DeltaRuleCall<double> call)
     {
         DeltaRuleReference.Forward(call);
-        if (call.GradOutput != null)
+        if (call.HasGradients)
         {
             DeltaRuleReference.Backward(call);
         }
@@ -111,7 +111,7 @@ internal static unsafe class DeltaRuleForms
 
         using var states = ChunkStates(device, form, ref call);
         Forward<DoubleLanes, double>(device, form, call);
-        if (call.GradOutput != null)
+        if (call.HasGradients)
         {
             Backward<DoubleLanes, double>(device, form, call);
         }
@@ -120,7 +120,7 @@ internal static unsafe class DeltaRuleForms
     private static Scratch ChunkStates<T>(CpuDevice device, DeltaRuleForm form, ref DeltaRuleCall<T> call)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        bool isNeeded = form != DeltaRuleForm.Reference && call.GradOutput != null;
+        bool isNeeded = form != DeltaRuleForm.Reference && call.HasGradients;
         var scratch = new Scratch(device, isNeeded ? (long)call.ChunkCount * call.Sizes.ValueHeads * call.Sizes.StateSize * sizeof(T) : 0);
         call.ChunkStates = isNeeded ? (T*)scratch.Address : null;
         return scratch;

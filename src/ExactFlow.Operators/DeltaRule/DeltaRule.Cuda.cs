@@ -13,6 +13,9 @@ internal static class DeltaRuleCuda
     private const int TileBytes = 64 * 64 * 2;
     private const int StepColumns = 16;
 
+    /// <summary>Value columns of a block that combines segments.</summary>
+    public const int CombinedColumns = 8;
+
     private static readonly KernelName Step64 = KernelName.Of("delta_step_64");
     private static readonly KernelName Step128 = KernelName.Of("delta_step_128");
     private static readonly KernelName Step256 = KernelName.Of("delta_step_256");
@@ -21,18 +24,17 @@ internal static class DeltaRuleCuda
     private static readonly string[] RuleNumbers =
     [
         "efla", "deltanet", "implicit_euler", "cayley", "rk2", "rk4", "explicit_euler", "linear_attention", "mamba2", "gated_deltanet", "gated_efla", "log_rate_gated_efla",
+        "clipped_euler", "unit_key_flow", "unit_key_flow_scaled_value",
     ];
 
     /// <summary>Runs the recurrence and records its gradient; see <see cref="DeltaRule.Apply"/>.</summary>
     /// <param name="segments">Segments per sequence, or 0 to choose.</param>
+    /// <param name="slices">Slices of 64 value columns in a block of the tensor-core scans, 1 or 2, or 0 to choose.</param>
     public static DeltaRuleResult Apply(
-        CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0)
+        CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0, int slices = 0)
     {
         DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
-        if (options.Form == DeltaRuleForm.Reference)
-        {
-            throw new InvalidInputException($"The reference form of the delta rule computes in float64 on the CPU, but the tensors are on {device.Name}: use --device cpu, or another form.");
-        }
+        RequireChunkwise(device, options.Form);
 
         var inputs = new DeltaRuleCudaInputs(
             rule, sizes, q, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, options.InitialState, options.Scale ?? 1 / MathF.Sqrt(sizes.KeyDim));
@@ -40,19 +42,42 @@ internal static class DeltaRuleCuda
             && Array.Exists([q, k, v, beta, logDecay, options.InitialState], static input => input is { RequiresGrad: true });
         Tensor output = device.Empty(v.Shape, v.DType);
         Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
-        IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, segments, record);
+        IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, (segments, slices), record);
         run.Forward(output, finalState);
         if (record)
         {
             device.CurrentStep!.Tape.Record(output, finalState, () =>
             {
                 run.Backward(output, finalState);
-                ZeroGradient(rule.UsesBeta ? null : beta);
-                ZeroGradient(rule.Decays ? null : logDecay);
+                DeltaRule.ZeroGradient(rule.UsesBeta ? null : beta);
+                DeltaRule.ZeroGradient(rule.Decays ? null : logDecay);
             });
         }
 
         return new DeltaRuleResult(output, finalState);
+    }
+
+    /// <summary>Runs the recurrence for the state after it alone; see <see cref="DeltaRule.FinalState"/>. The kernels for tensor cores always make outputs, so it goes through those for all sizes.</summary>
+    public static Tensor FinalState(CudaDevice device, DeltaRuleKind rule, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
+    {
+        DeltaRuleSizes sizes = Check(device, rule, k, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
+        RequireChunkwise(device, options.Form);
+        var inputs = new DeltaRuleCudaInputs(rule, sizes, k, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, options.InitialState, 1);
+        bool record = device.CurrentStep is { RecordsGradients: true } && Array.Exists([k, v, beta, logDecay, options.InitialState], static input => input is { RequiresGrad: true });
+        Tensor finalState = device.Empty(DeltaRuleShapes.State(sizes, options.Offsets));
+        IDeltaRuleCudaRun run = (long)sizes.Batch * sizes.Time == 0 ? new DeltaRuleCudaNothing(inputs) : General(device, inputs, options.Offsets, record, hasOutput: false);
+        run.Forward(null, finalState);
+        if (record)
+        {
+            device.CurrentStep!.Tape.Record(finalState, () =>
+            {
+                run.Backward(null, finalState);
+                DeltaRule.ZeroGradient(rule.UsesBeta ? null : beta);
+                DeltaRule.ZeroGradient(rule.Decays ? null : logDecay);
+            });
+        }
+
+        return finalState;
     }
 
     /// <summary>Takes sequences further by a few tokens; see <see cref="DeltaRule.Step"/>.</summary>
@@ -81,30 +106,19 @@ internal static class DeltaRuleCuda
     public static int NumberOf(DeltaRuleKind rule) => Array.IndexOf(RuleNumbers, rule.Name);
 
     /// <summary>Dynamic shared memory of each kernel, as its <c>Shared</c> structure (plus room to align it to 1,024 bytes).</summary>
-    public static (int Prepare, int Scan, int Combine, int BackwardScan, int Gradients) SharedBytes(int keyDim)
+    /// <param name="keyDim">64 or 128.</param>
+    /// <param name="slices">Slices of 64 value columns that a block of the scans has.</param>
+    public static (int Prepare, int Scan, int Combine, int Gradients) SharedBytes(int keyDim, int slices)
     {
         int tiles = keyDim / 64;
         const int Scalars = 64 * 16;
-        int scan = (3 * ((((2 * tiles) + 3) * TileBytes) + Scalars)) + ((tiles + 3) * TileBytes) + 1024;
+        int scan = ((4 - slices) * ((((2 * tiles) + 2 + slices) * TileBytes) + Scalars)) + (slices * (tiles + 3) * TileBytes) + 1024;
         int gradients = (4 * tiles * TileBytes) + (2 * (3 + (2 * tiles)) * TileBytes) + (4 * TileBytes) + (2 * Scalars) + (6 * 64 * 4) + 16 + 1024;
         int prepare = Math.Max(2 * 64 * (keyDim + 8) * 2, 2 * 64 * 68 * 4);
-        return (prepare, scan, (2 * keyDim * (keyDim + 4) * 4) + (keyDim * 20 * 4), scan, gradients);
+        return (prepare, scan, (3 * keyDim * (keyDim + 4) * 4) + (keyDim * CombinedColumns * 4), gradients);
     }
 
-    /// <summary>The gradient of an input that the rule does not read.</summary>
-    private static void ZeroGradient(Tensor? input)
-    {
-        if (input is { RequiresGrad: true })
-        {
-            Tensor gradient = input.GradForWrite(out bool accumulate);
-            if (!accumulate)
-            {
-                gradient.Zero();
-            }
-        }
-    }
-
-    private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, int segments, bool keep)
+    private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, (int Segments, int Slices) wanted, bool keep)
     {
         DeltaRuleSizes sizes = inputs.Sizes;
         if ((long)sizes.Batch * sizes.Time == 0)
@@ -114,16 +128,27 @@ internal static class DeltaRuleCuda
 
         if (UsesTensorCores(device, inputs))
         {
-            return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, segments), keep);
+            return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, wanted), keep);
         }
 
-        if (segments == 0 && DeltaRuleCudaSmall.Takes(sizes, offsets))
+        return wanted.Segments == 0 && DeltaRuleCudaSmall.Takes(sizes, offsets)
+            ? new DeltaRuleCudaSmall(device, inputs, keep)
+            : General(device, inputs, offsets, keep, hasOutput: true);
+    }
+
+    private static DeltaRuleCudaGeneral General(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, bool keep, bool hasOutput)
+    {
+        RequireKeyDim(device, inputs.Sizes);
+        return new DeltaRuleCudaGeneral(
+            device, inputs, DeltaRuleCudaPlan.For(inputs.Sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, (1, 1)), keep, hasOutput);
+    }
+
+    private static void RequireChunkwise(CudaDevice device, DeltaRuleForm form)
+    {
+        if (form == DeltaRuleForm.Reference)
         {
-            return new DeltaRuleCudaSmall(device, inputs, keep);
+            throw new InvalidInputException($"The reference form of the delta rule computes in float64 on the CPU, but the tensors are on {device.Name}: use --device cpu, or another form.");
         }
-
-        RequireKeyDim(device, sizes);
-        return new DeltaRuleCudaGeneral(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, segments: 1), keep);
     }
 
     /// <summary>Whether the tensor-core kernels are built for these sizes and this GPU: <c>wgmma</c> is an instruction of compute capability 9.0 alone.</summary>

@@ -77,6 +77,11 @@ internal readonly unsafe struct DeltaRuleReference
         {
             long token = call.FirstToken(sequence) + t;
             Advance(state, token);
+            if (!call.HasOutput)
+            {
+                continue;
+            }
+
             double* q = call.Query + call.KeyOffset(token, head);
             double* o = call.Output + call.ValueOffset(token, head);
             for (int j = 0; j < valueDim; j++)
@@ -200,6 +205,21 @@ internal readonly unsafe struct DeltaRuleReference
         return checkpoints;
     }
 
+    /// <summary>The output of a token: <c>dq = scale S do</c>, <c>G += scale q do^T</c>.</summary>
+    private readonly void RetreatOutput(double[] G, double[] after, long atKey, long atValue)
+    {
+        for (int j = 0; j < valueDim; j++)
+        {
+            double gradO = call.GradOutput[atValue + j];
+            for (int i = 0; i < keyDim; i++)
+            {
+                int at = (i * valueDim) + j;
+                Add(call.GradQuery, atKey + i, call.Scale * after[at] * gradO);
+                G[at] += call.Scale * call.Query[atKey + i] * gradO;
+            }
+        }
+    }
+
     /// <summary>One token backwards: <paramref name="G"/> comes in as dL/dS_t by what follows, leaves as dL/dS_{t-1}.</summary>
     /// <param name="G">Gradient of the state.</param>
     /// <param name="before">S_{t-1}.</param>
@@ -210,15 +230,17 @@ internal readonly unsafe struct DeltaRuleReference
         long atKey = call.KeyOffset(token, head);
         long atValue = call.ValueOffset(token, head);
         long atScalar = call.ScalarOffset(token, head);
-        double* q = call.Query + atKey;
         double* k = call.Key + atKey;
         double* v = call.Value + atValue;
-        double* gradO = call.GradOutput + atValue;
         double beta = call.BetaAt(atScalar);
         double logDecay = call.LogDecayAt(atScalar);
         double lambda = SquaredLength(k);
         DeltaCoefficients c = call.Rule.Evaluate(beta, lambda, logDecay);
         double g = Math.Exp(c.LogDecay);
+        if (call.HasOutput)
+        {
+            RetreatOutput(G, after, atKey, atValue);
+        }
 
         var gradK = new double[keyDim];
         double gradE = 0;
@@ -230,8 +252,6 @@ internal readonly unsafe struct DeltaRuleReference
             for (int i = 0; i < keyDim; i++)
             {
                 int at = (i * valueDim) + j;
-                Add(call.GradQuery, atKey + i, call.Scale * after[at] * gradO[j]);
-                G[at] += call.Scale * q[i] * gradO[j];
                 gradU += G[at] * k[i];
                 gradG += G[at] * before[at];
             }

@@ -1,7 +1,5 @@
 using ExactFlow.Cuda;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.Autograd;
-using ExactFlow.Tensors.Memory;
 
 namespace ExactFlow.Operators;
 
@@ -40,23 +38,51 @@ public static unsafe class DeltaRule
         DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options);
         call.Output = output.Floats;
         call.FinalState = finalState is null ? null : finalState.Floats;
-        DeltaRuleForm form = options.Form;
-
-        Tensor? initialState = options.InitialState;
-        bool differentiable = q.RequiresGrad || k.RequiresGrad || v.RequiresGrad || beta is { RequiresGrad: true }
-            || logDecay is { RequiresGrad: true } || initialState is { RequiresGrad: true };
-        bool recorded = device.CurrentStep is { RecordsGradients: true } && differentiable;
-        Tensor? chunkStates = recorded && form != DeltaRuleForm.Reference ? device.Empty([call.ChunkCount, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim]) : null;
-        call.ChunkStates = chunkStates is null ? null : chunkStates.Floats;
-
-        DeltaRuleForms.Forward(device, form, call);
+        bool recorded = IsRecorded(device, q, k, v, beta, logDecay, options.InitialState);
+        Tensor? chunkStates = RunForward(device, options.Form, ref call, recorded);
         if (recorded)
         {
-            Step step = device.CurrentStep!;
-            step.Tape.Record(output, finalState, () => Backward(form, rule, sizes, q, k, v, beta, logDecay, options, output, finalState, chunkStates));
+            device.CurrentStep!.Tape.Record(output, finalState, () => Backward(rule, sizes, q, k, v, beta, logDecay, options, output, finalState, chunkStates));
         }
 
         return new DeltaRuleResult(output, finalState);
+    }
+
+    /// <summary>
+    /// Runs the recurrence over whole sequences for the state after them alone, and records its gradient: no queries, no outputs, and backwards only what acts
+    /// through the final state. For models that read a sequence once, at its end: <c>o = scale S^T q</c> of the last token is a product with the result.
+    /// </summary>
+    /// <param name="rule">Where g, e and w come from.</param>
+    /// <param name="k">Keys, <c>[batch, time, keyHeads, keyDim]</c>. Number formats and limits as in <see cref="Apply"/>.</param>
+    /// <param name="v">Values, <c>[batch, time, valueHeads, valueDim]</c>; valueHeads is a multiple of keyHeads.</param>
+    /// <param name="beta">Step sizes, at least 0, <c>[batch, time, valueHeads]</c>; may be null for rules without.</param>
+    /// <param name="logDecay">ln alpha, at most 0, <c>[batch, time, valueHeads]</c>; may be null for rules that do not decay.</param>
+    /// <param name="options">Initial state, packed documents, form; the defaults if null. Scale and the wish for a final state are not read.</param>
+    /// <returns>The state, float32 <c>[sequences, valueHeads, keyDim, valueDim]</c>.</returns>
+    /// <exception cref="InvalidInputException">Shapes, dtypes or options do not fit together, or the device is not supported.</exception>
+    public static Tensor FinalState(DeltaRuleKind rule, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(rule);
+        options ??= DeltaRuleOptions.Default;
+        ArgumentNullException.ThrowIfNull(k);
+        if (k.Device is CudaDevice gpu)
+        {
+            return DeltaRuleCuda.FinalState(gpu, rule, k, v, beta, logDecay, options);
+        }
+
+        DeltaRuleSizes sizes = DeltaRuleShapes.Check(rule, k, k, v, beta, logDecay, options);
+        CpuDevice device = RequireCpu(k.Device);
+        Tensor finalState = device.Empty(DeltaRuleShapes.State(sizes, options.Offsets));
+        DeltaRuleCall<float> call = MakeCall(rule, sizes, null, k, v, beta, logDecay, options);
+        call.FinalState = finalState.Floats;
+        bool recorded = IsRecorded(device, null, k, v, beta, logDecay, options.InitialState);
+        Tensor? chunkStates = RunForward(device, options.Form, ref call, recorded);
+        if (recorded)
+        {
+            device.CurrentStep!.Tape.Record(finalState, () => Backward(rule, sizes, null, k, v, beta, logDecay, options, null, finalState, chunkStates));
+        }
+
+        return finalState;
     }
 
     /// <summary>Takes sequences further by a few tokens, updating their states in place: decoding. No gradient is recorded.</summary>
@@ -91,42 +117,67 @@ public static unsafe class DeltaRule
         return output;
     }
 
+    private static bool IsRecorded(CpuDevice device, Tensor? q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, Tensor? initialState)
+        => device.CurrentStep is { RecordsGradients: true }
+            && (q is { RequiresGrad: true } || k.RequiresGrad || v.RequiresGrad || beta is { RequiresGrad: true } || logDecay is { RequiresGrad: true } || initialState is { RequiresGrad: true });
+
+    /// <summary>Runs the forward pass; returns the states before each chunk where the backward pass will need them.</summary>
+    private static Tensor? RunForward(CpuDevice device, DeltaRuleForm form, ref DeltaRuleCall<float> call, bool recorded)
+    {
+        DeltaRuleSizes sizes = call.Sizes;
+        Tensor? chunkStates = recorded && form != DeltaRuleForm.Reference ? device.Empty([call.ChunkCount, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim]) : null;
+        call.ChunkStates = chunkStates is null ? null : chunkStates.Floats;
+        DeltaRuleForms.Forward(device, form, call);
+        return chunkStates;
+    }
+
+    /// <summary>Gradients of all inputs. Where nothing came back to the outputs, or there are none, they act through the final state alone.</summary>
     private static void Backward(
-        DeltaRuleForm form,
         DeltaRuleKind rule,
         DeltaRuleSizes sizes,
-        Tensor q,
+        Tensor? q,
         Tensor k,
         Tensor v,
         Tensor? beta,
         Tensor? logDecay,
         DeltaRuleOptions options,
-        Tensor output,
+        Tensor? output,
         Tensor? finalState,
         Tensor? chunkStates)
     {
-        CpuDevice device = RequireCpu(q.Device);
-        DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options);
+        CpuDevice device = RequireCpu(k.Device);
+        Tensor? gradOutput = output?.Grad;
+        DeltaRuleCall<float> call = MakeCall(rule, sizes, gradOutput is null ? null : q, k, v, beta, logDecay, options);
+        call.GradOutput = gradOutput is null ? null : gradOutput.Floats;
         call.ChunkStates = chunkStates is null ? null : chunkStates.Floats;
         call.GradFinalState = finalState?.Grad is { } gradFinalState ? gradFinalState.Floats : null;
-        call.GradQuery = Target(q);
+        if (gradOutput is null)
+        {
+            ZeroGradient(q);
+        }
+        else
+        {
+            call.GradQuery = Target(q);
+        }
+
         call.GradKey = Target(k);
         call.GradValue = Target(v);
         call.GradBeta = Target(beta);
         call.GradLogDecay = Target(logDecay);
         call.GradInitialState = Target(options.InitialState);
-        if (output.Grad is { } gradOutput)
+        DeltaRuleForms.Backward(device, options.Form, call);
+    }
+
+    /// <summary>The gradient of an input that was not read, if it wants one.</summary>
+    internal static void ZeroGradient(Tensor? input)
+    {
+        if (input is { RequiresGrad: true })
         {
-            call.GradOutput = gradOutput.Floats;
-            DeltaRuleForms.Backward(device, form, call);
-        }
-        else
-        {
-            // Only the final state was used.
-            using var zeros = new Scratch(device, output.ByteCount);
-            new Span<float>(zeros.Floats, checked((int)output.Count)).Clear();
-            call.GradOutput = zeros.Floats;
-            DeltaRuleForms.Backward(device, form, call);
+            Tensor gradient = input.GradForWrite(out bool accumulate);
+            if (!accumulate)
+            {
+                gradient.Zero();
+            }
         }
     }
 
@@ -141,7 +192,7 @@ public static unsafe class DeltaRule
         return new GradientTarget<float>(gradient.Floats, accumulate);
     }
 
-    private static DeltaRuleCall<float> MakeCall(DeltaRuleKind rule, DeltaRuleSizes sizes, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
+    private static DeltaRuleCall<float> MakeCall(DeltaRuleKind rule, DeltaRuleSizes sizes, Tensor? q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
     {
         DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options.Scale, options.ChunkLength);
         call.Offsets = options.Offsets;
@@ -149,14 +200,14 @@ public static unsafe class DeltaRule
         return call;
     }
 
-    private static DeltaRuleCall<float> MakeCall(DeltaRuleKind rule, DeltaRuleSizes sizes, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, float? scale, int chunkLength)
+    private static DeltaRuleCall<float> MakeCall(DeltaRuleKind rule, DeltaRuleSizes sizes, Tensor? q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, float? scale, int chunkLength)
         => new()
         {
             Rule = rule,
             Sizes = sizes,
             Scale = scale ?? 1 / MathF.Sqrt(sizes.KeyDim),
             ChunkLength = chunkLength,
-            Query = q.Floats,
+            Query = q is null ? null : q.Floats,
             Key = k.Floats,
             Value = v.Floats,
             Beta = beta is null ? null : beta.Floats,

@@ -39,6 +39,7 @@ internal readonly unsafe struct GradientTarget<T>(T* pointer, bool accumulate)
 /// <summary>
 /// One call of the operator as all forms see it: sizes and raw pointers to tensors laid out as in <see cref="DeltaRule.Apply"/>,
 /// in float or double. Pointers to absent inputs are null: no beta, no decay, zero initial state, no gradient of the final state.
+/// Without queries only the final state is computed, and backwards only what acts through it.
 /// </summary>
 internal unsafe struct DeltaRuleCall<T>
     where T : unmanaged, IFloatingPointIeee754<T>
@@ -72,6 +73,12 @@ internal unsafe struct DeltaRuleCall<T>
     public GradientTarget<T> GradBeta;
     public GradientTarget<T> GradLogDecay;
     public GradientTarget<T> GradInitialState;
+
+    /// <summary>Whether there are queries, and with them outputs.</summary>
+    public readonly bool HasOutput => Query != null;
+
+    /// <summary>Whether gradients are given, and the backward pass is to run.</summary>
+    public readonly bool HasGradients => (HasOutput ? GradOutput : GradFinalState) != null;
 
     /// <summary>Independent recurrences per head.</summary>
     public readonly int Sequences => Offsets?.Count ?? Sizes.Batch;

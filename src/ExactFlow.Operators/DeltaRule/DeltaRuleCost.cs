@@ -12,6 +12,14 @@ public static class DeltaRuleCost
     public static double ForwardFlops(int batch, int time, int valueHeads, int keyDim, int valueDim, int chunkLength = 64)
         => (double)batch * time * valueHeads * ((6.0 * keyDim * valueDim) + (4.0 * chunkLength * (keyDim + valueDim)));
 
+    /// <summary>Operations of a forward pass for the final state alone: K S and K^T U are 4 K V, K K^T and the triangular system 2 C (K + V).</summary>
+    public static double FinalStateFlops(int batch, int time, int valueHeads, int keyDim, int valueDim, int chunkLength = 64)
+        => (double)batch * time * valueHeads * ((4.0 * keyDim * valueDim) + (2.0 * chunkLength * (keyDim + valueDim)));
+
+    /// <summary>Bytes that a forward pass for the final state alone must move in float32: k, v, beta in.</summary>
+    public static double FinalStateBytes(int batch, int time, int keyHeads, int valueHeads, int keyDim, int valueDim)
+        => 4.0 * batch * time * ((keyHeads * keyDim) + (valueHeads * valueDim) + valueHeads);
+
     /// <summary>Operations of a backward pass.</summary>
     public static double BackwardFlops(int batch, int time, int valueHeads, int keyDim, int valueDim, int chunkLength = 64)
         => 3 * ForwardFlops(batch, time, valueHeads, keyDim, valueDim, chunkLength);

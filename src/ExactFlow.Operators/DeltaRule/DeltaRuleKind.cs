@@ -28,6 +28,9 @@ public abstract class DeltaRuleKind
         new RungeKutta4Rule(),
         new ImplicitEulerRule(),
         new CayleyRule(),
+        new ClippedEulerRule(),
+        new UnitKeyFlowRule(),
+        new UnitKeyFlowScaledValueRule(),
     ];
 
     private protected DeltaRuleKind(string name) => Name = name;

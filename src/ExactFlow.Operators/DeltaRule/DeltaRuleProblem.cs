@@ -54,6 +54,12 @@ public sealed unsafe record DeltaRuleProblem
     /// <summary>Tokens per chunk of the chunkwise form.</summary>
     public int ChunkLength { get; init; } = 64;
 
+    /// <summary>
+    /// Whether only the final state is computed: queries and the gradient of the output are not read, the output and the gradient of the queries are zero, and
+    /// gradients are given if that of the final state is.
+    /// </summary>
+    public bool FinalStateOnly { get; init; }
+
     /// <summary>Gradient of the output; null if gradients are not wanted.</summary>
     public double[]? GradOutput { get; init; }
 
@@ -89,17 +95,17 @@ public sealed unsafe record DeltaRuleProblem
                 Scale = Scale ?? 1 / Math.Sqrt(sizes.KeyDim),
                 ChunkLength = ChunkLength,
                 Offsets = Offsets,
-                Query = q,
+                Query = FinalStateOnly ? null : q,
                 Key = k,
                 Value = v,
                 Beta = beta,
                 LogDecay = logDecay,
                 InitialState = initialState,
-                Output = output,
+                Output = FinalStateOnly ? null : output,
                 FinalState = finalState,
-                GradOutput = gradOutput,
+                GradOutput = FinalStateOnly ? null : gradOutput,
                 GradFinalState = gradFinalState,
-                GradQuery = new(gradQ, accumulate: false),
+                GradQuery = new(FinalStateOnly ? null : gradQ, accumulate: false),
                 GradKey = new(gradK, accumulate: false),
                 GradValue = new(gradV, accumulate: false),
                 GradBeta = new(gradBeta, accumulate: false),
@@ -140,7 +146,7 @@ public sealed unsafe record DeltaRuleProblem
     private DeltaRuleSolution MakeSolution(DeltaRuleSizes sizes)
     {
         long states = DeltaRuleShapes.State(sizes, Offsets).Count;
-        bool gradients = GradOutput is not null;
+        bool gradients = (FinalStateOnly ? GradFinalState : GradOutput) is not null;
         return new DeltaRuleSolution
         {
             Output = new double[sizes.ValueCount],

@@ -23,7 +23,8 @@ internal static class DeltaRuleOnDevice
 
     /// <summary>Output, final state and all gradients.</summary>
     /// <param name="segments">Segments per sequence of the tensor-core kernels, or 0 to choose.</param>
-    public static DeltaRuleSolution Solve(CudaDevice device, DeltaRuleProblem problem, DType format, int segments = 0)
+    /// <param name="slices">Slices of their blocks, or 0 to choose.</param>
+    public static DeltaRuleSolution Solve(CudaDevice device, DeltaRuleProblem problem, DType format, int segments = 0, int slices = 0)
     {
         using var step = device.BeginStep();
         Shape scalars = [problem.ValueShape[0], problem.ValueShape[1], problem.ValueShape[2]];
@@ -31,7 +32,7 @@ internal static class DeltaRuleOnDevice
         Tensor q = Make(device, problem.Query, problem.QueryShape, format), k = Make(device, problem.Key, problem.QueryShape, format), v = Make(device, problem.Value, problem.ValueShape, format);
         Tensor beta = Make(device, problem.Beta!, scalars), logDecay = Make(device, problem.LogDecay!, scalars), initial = Make(device, problem.InitialState!, states);
         var options = new DeltaRuleOptions { InitialState = initial, Offsets = problem.Offsets, WantFinalState = true, Scale = (float?)problem.Scale };
-        DeltaRuleResult result = DeltaRuleCuda.Apply(device, problem.Rule, q, k, v, beta, logDecay, options, segments);
+        DeltaRuleResult result = DeltaRuleCuda.Apply(device, problem.Rule, q, k, v, beta, logDecay, options, segments, slices);
         result.FinalState!.SeedGrad(Make(device, problem.GradFinalState!, states));
         double[] output = Read(result.Output), finalState = Read(result.FinalState);
         result.Output.Backward(Make(device, problem.GradOutput!, problem.ValueShape, format));
@@ -40,6 +41,30 @@ internal static class DeltaRuleOnDevice
             Output = output,
             FinalState = finalState,
             GradQuery = Read(q.Grad!),
+            GradKey = Read(k.Grad!),
+            GradValue = Read(v.Grad!),
+            GradBeta = Read(beta.Grad!),
+            GradLogDecay = Read(logDecay.Grad!),
+            GradInitialState = Read(initial.Grad!),
+        };
+    }
+
+    /// <summary>The final state alone and all gradients; the output and the gradient of the queries are zero.</summary>
+    public static DeltaRuleSolution SolveFinalState(CudaDevice device, DeltaRuleProblem problem, DType format)
+    {
+        using var step = device.BeginStep();
+        Shape scalars = [problem.ValueShape[0], problem.ValueShape[1], problem.ValueShape[2]];
+        Tensor k = Make(device, problem.Key, problem.QueryShape, format), v = Make(device, problem.Value, problem.ValueShape, format);
+        Tensor beta = Make(device, problem.Beta!, scalars), logDecay = Make(device, problem.LogDecay!, scalars);
+        Tensor initial = Make(device, problem.InitialState!, [problem.Offsets?.Count ?? problem.ValueShape[0], problem.ValueShape[2], problem.QueryShape[3], problem.ValueShape[3]]);
+        Tensor finalState = Operators.DeltaRule.FinalState(problem.Rule, k, v, beta, logDecay, new DeltaRuleOptions { InitialState = initial, Offsets = problem.Offsets });
+        double[] values = Read(finalState);
+        finalState.Backward(Make(device, problem.GradFinalState!, finalState.Shape));
+        return new DeltaRuleSolution
+        {
+            Output = new double[problem.ValueShape.Count],
+            FinalState = values,
+            GradQuery = new double[problem.QueryShape.Count],
             GradKey = Read(k.Grad!),
             GradValue = Read(v.Grad!),
             GradBeta = Read(beta.Grad!),

@@ -348,6 +348,11 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
             return failed;
         }
 
+        if (attribute == CudaFunctionAttribute.PreferredSharedCarveout)
+        {
+            return value is >= -1 and <= 100 ? CudaResult.Success : CudaResult.InvalidValue;
+        }
+
         if (value > EmulatedProcessor.MaxSharedBytes)
         {
             return CudaResult.InvalidValue;

@@ -23,7 +23,7 @@ internal unsafe partial struct ChunkKernel<TL, T>
         for (int chunk = lane.EndChunk - 1; chunk >= lane.FirstChunk; chunk--)
         {
             LoadState(ChunkState(chunk), w.State);
-            LoadChunk(chunk);
+            LoadChunk(chunk, call.HasOutput);
             SolveUpdates(w.State);
             LoadGradOutputs();
             SolveGradUpdates();
@@ -45,7 +45,7 @@ internal unsafe partial struct ChunkKernel<TL, T>
         LoadState(end, w.GradState);
         for (int chunk = lane.EndChunk - 1; chunk >= lane.FirstChunk; chunk--)
         {
-            LoadChunk(chunk);
+            LoadChunk(chunk, call.HasOutput);
             LoadGradOutputs();
             SolveGradUpdates();
             RetreatState();
@@ -56,7 +56,7 @@ internal unsafe partial struct ChunkKernel<TL, T>
 
     private readonly void LoadGradOutputs()
     {
-        for (int t = 0; t < count; t++)
+        for (int t = 0; call.HasOutput && t < count; t++)
         {
             Rows<TL, T>.Scale(call.GradOutput + ValueAt(t), T.One, w.Outputs + (t * w.ValueRow), lane.Columns);
         }
@@ -68,7 +68,11 @@ internal unsafe partial struct ChunkKernel<TL, T>
     private readonly void SolveGradUpdates()
     {
         Tile<TL, T>.Multiply(count, lane.Columns, KeyDim, w.KeysToEnd, w.KeyRow, 1, w.GradState, w.ValueRow, w.GradUpdates, w.ValueRow, accumulate: false);
-        Tile<TL, T>.Multiply(count, lane.Columns, count, w.Attention, 1, w.TokenRow, w.Outputs, w.ValueRow, w.GradUpdates, w.ValueRow, accumulate: true, Band.UpperLeft);
+        if (call.HasOutput)
+        {
+            Tile<TL, T>.Multiply(count, lane.Columns, count, w.Attention, 1, w.TokenRow, w.Outputs, w.ValueRow, w.GradUpdates, w.ValueRow, accumulate: true, Band.UpperLeft);
+        }
+
         if (erases)
         {
             Tile<TL, T>.SolveLowerTransposed(count, lane.Columns, w.Erasure, w.TokenRow, w.GradUpdates, w.ValueRow);
@@ -85,7 +89,11 @@ internal unsafe partial struct ChunkKernel<TL, T>
             new Span<T>(w.ColumnSums, (int)w.TokenRow).Clear();
         }
 
-        GradientOfTriangle(w.Outputs, w.Attention, w.GradAttention, keepDiagonal: true);
+        if (call.HasOutput)
+        {
+            GradientOfTriangle(w.Outputs, w.Attention, w.GradAttention, keepDiagonal: true);
+        }
+
         if (erases)
         {
             GradientOfTriangle(w.GradUpdates, w.Erasure, w.GradErasure, keepDiagonal: false);
@@ -134,10 +142,18 @@ internal unsafe partial struct ChunkKernel<TL, T>
             GradientsOfLogs();
         }
 
-        GradientOfRows(w.Outputs, w.StateTransposed, w.FromStart, w.Queries, w.GradQueries, sign: 1);
-        AddTriangleTimes(w.GradAttention, w.Keys, w.GradQueries);
+        if (call.HasOutput)
+        {
+            GradientOfRows(w.Outputs, w.StateTransposed, w.FromStart, w.Queries, w.GradQueries, sign: 1);
+            AddTriangleTimes(w.GradAttention, w.Keys, w.GradQueries);
+        }
+
         GradientOfRows(w.Updates, w.GradStateTransposed, w.ToEnd, w.Keys, w.GradKeys, sign: -1);
-        AddTransposedTriangleTimes(w.GradAttention, w.Queries, w.GradKeys);
+        if (call.HasOutput)
+        {
+            AddTransposedTriangleTimes(w.GradAttention, w.Queries, w.GradKeys);
+        }
+
         if (erases)
         {
             GradientOfRows(w.GradUpdates, w.StateTransposed, w.FromStart, w.ErasingKeys, w.GradErasingKeys, sign: 1);
@@ -240,7 +256,11 @@ internal unsafe partial struct ChunkKernel<TL, T>
     private readonly void RetreatState()
     {
         DecayState(w.GradState);
-        AddOuterProducts(w.QueriesFromStart, w.Outputs, w.GradState);
+        if (call.HasOutput)
+        {
+            AddOuterProducts(w.QueriesFromStart, w.Outputs, w.GradState);
+        }
+
         if (erases)
         {
             AddOuterProducts(w.ErasingKeysFromStart, w.GradUpdates, w.GradState);

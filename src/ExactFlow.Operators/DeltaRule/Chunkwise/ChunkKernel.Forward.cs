@@ -12,9 +12,13 @@ internal unsafe partial struct ChunkKernel<TL, T>
         for (int chunk = lane.FirstChunk; chunk < lane.EndChunk; chunk++)
         {
             SaveState(w.State, call.ChunkStates == null ? null : ChunkState(chunk));
-            LoadChunk(chunk);
+            LoadChunk(chunk, call.HasOutput);
             SolveUpdates(w.State);
-            WriteOutputs();
+            if (call.HasOutput)
+            {
+                WriteOutputs();
+            }
+
             AdvanceState();
         }
 

@@ -19,6 +19,10 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     private static readonly KernelName ScanKernel = KernelName.Of("delta_general_scan");
     private static readonly KernelName BackwardScanKernel = KernelName.Of("delta_general_dscan");
     private static readonly KernelName GradientsKernel = KernelName.Of("delta_general_grads");
+    private static readonly KernelName PrepareStateKernel = KernelName.Of("delta_general_prepare_state");
+    private static readonly KernelName ScanStateKernel = KernelName.Of("delta_general_scan_state");
+    private static readonly KernelName BackwardScanStateKernel = KernelName.Of("delta_general_dscan_state");
+    private static readonly KernelName GradientsStateKernel = KernelName.Of("delta_general_grads_state");
     private static readonly KernelName SumHeadsKernel = KernelName.Of("delta_general_sum_heads");
 
     private readonly CudaDevice device;
@@ -28,7 +32,7 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     private readonly nint chunks;
     private readonly nint ranges;
     private readonly Tensor inverse;
-    private readonly Tensor attention;
+    private readonly Tensor? attention;
     private readonly Tensor scan;
     private readonly Tensor tokens;
     private readonly Tensor? boundary;
@@ -39,12 +43,13 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     /// <param name="inputs">What the operator was called with.</param>
     /// <param name="plan">Cut by <see cref="ChunkLength"/>, in one segment.</param>
     /// <param name="keep">Whether a backward will follow.</param>
-    public DeltaRuleCudaGeneral(CudaDevice device, in DeltaRuleCudaInputs inputs, DeltaRuleCudaPlan plan, bool keep)
+    /// <param name="hasOutput">Whether there are queries and outputs; otherwise only the final state is computed, and queries are not read.</param>
+    public DeltaRuleCudaGeneral(CudaDevice device, in DeltaRuleCudaInputs inputs, DeltaRuleCudaPlan plan, bool keep, bool hasOutput)
     {
         (this.device, this.inputs, this.plan, sizes) = (device, inputs, plan, inputs.Sizes);
         (chunks, ranges) = plan.OnDevice(device);
         inverse = device.Empty([plan.ChunkCount, sizes.ValueHeads, C, C]);
-        attention = device.Empty(inverse.Shape);
+        attention = hasOutput ? device.Empty(inverse.Shape) : null;
         scan = device.Empty([plan.ChunkCount, sizes.ValueHeads, C, 4]);
         tokens = device.Empty(scan.Shape);
         if (keep)
@@ -64,7 +69,7 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     public static int MaxKeyDim(CudaDevice device)
     {
         int keyDim = LargestKeyDim;
-        while (keyDim > 1 && SharedBytes(keyDim).Gradients > device.MaxSharedBytes)
+        while (keyDim > 1 && SharedBytes(keyDim, hasOutput: true).Gradients > device.MaxSharedBytes)
         {
             keyDim--;
         }
@@ -89,18 +94,19 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     }
 
     /// <inheritdoc/>
-    public void Forward(Tensor output, Tensor? finalState)
+    public void Forward(Tensor? output, Tensor? finalState)
     {
-        var shared = SharedBytes(sizes.KeyDim);
-        Launch(ForwardSource, PrepareKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, ScanThreads, 1, 1, shared.Prepare), new GeneralPrepareArguments
+        bool hasOutput = output is not null;
+        var shared = SharedBytes(sizes.KeyDim, hasOutput);
+        Launch(ForwardSource, hasOutput ? PrepareKernel : PrepareStateKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, ScanThreads, 1, 1, shared.Prepare), new GeneralPrepareArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay), Chunks = chunks,
-            Inverse = inverse.Address, Attention = attention.Address, Scan = scan.Address, Tokens = tokens.Address, Sizes = Sizes, Rule = DeltaRuleCuda.NumberOf(inputs.Rule),
+            Inverse = inverse.Address, Attention = Address(attention), Scan = scan.Address, Tokens = tokens.Address, Sizes = Sizes, Rule = DeltaRuleCuda.NumberOf(inputs.Rule),
         });
-        Launch(ForwardSource, ScanKernel, ScanGeometry(shared.Scan), new GeneralScanArguments
+        Launch(ForwardSource, hasOutput ? ScanKernel : ScanStateKernel, ScanGeometry(shared.Scan), new GeneralScanArguments
         {
-            Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, Inverse = inverse.Address, Attention = attention.Address, Scan = scan.Address,
-            Chunks = chunks, Ranges = ranges, Initial = Address(inputs.InitialState), Output = output.Address, FinalState = Address(finalState),
+            Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, Inverse = inverse.Address, Attention = Address(attention), Scan = scan.Address,
+            Chunks = chunks, Ranges = ranges, Initial = Address(inputs.InitialState), Output = Address(output), FinalState = Address(finalState),
             Boundary = Address(boundary), Update = Address(update), Sizes = Sizes, Scale = inputs.Scale,
         });
         if (boundary is null)
@@ -110,41 +116,49 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     }
 
     /// <inheritdoc/>
-    public void Backward(Tensor output, Tensor? finalState)
+    public void Backward(Tensor? output, Tensor? finalState)
     {
-        Tensor gradOutput = output.Grad ?? device.Zeros(output.Shape, Format);
+        // Where nothing came back to the outputs, gradients act through the final state alone.
+        Tensor? gradOutput = output?.Grad;
+        bool hasOutput = gradOutput is not null;
         using Tensor gradBoundary = device.Empty(BoundaryStates);
         using Tensor gradSolve = device.Empty(inputs.Value.Shape);
-        using Tensor? headQuery = PerValueHead(device, sizes, inputs.Query), headKey = PerValueHead(device, sizes, inputs.Key);
+        using Tensor? headQuery = hasOutput ? PerValueHead(device, sizes, inputs.Query) : null, headKey = PerValueHead(device, sizes, inputs.Key);
         // In the order in which the kernels write, in case two of them are one tensor: a later one adds.
-        CudaTarget value = CudaTarget.Of(inputs.Value), query = CudaTarget.Of(inputs.Query), key = CudaTarget.Of(inputs.Key);
+        CudaTarget value = CudaTarget.Of(inputs.Value), query = hasOutput ? CudaTarget.Of(inputs.Query) : default, key = CudaTarget.Of(inputs.Key);
         var arguments = new GeneralBackwardArguments
         {
-            Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, GradOutput = gradOutput.Address, Inverse = inverse.Address, Attention = attention.Address,
+            Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, GradOutput = Address(gradOutput), Inverse = inverse.Address, Attention = Address(attention),
             Scan = scan.Address, Tokens = tokens.Address, Chunks = chunks, Ranges = ranges, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay),
             GradFinal = Address(finalState?.Grad), GradBoundary = gradBoundary.Address, GradSolve = gradSolve.Address, Boundary = boundary!.Address, Update = update!.Address,
             HeadQuery = Address(headQuery), HeadKey = Address(headKey), GradQuery = query, GradKey = key, GradValue = value,
             GradBeta = CudaTarget.Of(inputs.Beta), GradLogDecay = CudaTarget.Of(inputs.LogDecay), GradInitial = CudaTarget.Of(inputs.InitialState),
             Sizes = Sizes, Scale = inputs.Scale, Rule = DeltaRuleCuda.NumberOf(inputs.Rule), Decays = inputs.Rule.Decays ? 1 : 0,
         };
-        var shared = SharedBytes(sizes.KeyDim);
-        Launch(BackwardSource, BackwardScanKernel, ScanGeometry(shared.BackwardScan), arguments);
-        Launch(BackwardSource, GradientsKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, GradientThreads, 1, 1, shared.Gradients), arguments);
+        var shared = SharedBytes(sizes.KeyDim, hasOutput);
+        Launch(BackwardSource, hasOutput ? BackwardScanKernel : BackwardScanStateKernel, ScanGeometry(shared.BackwardScan), arguments);
+        Launch(BackwardSource, hasOutput ? GradientsKernel : GradientsStateKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, GradientThreads, 1, 1, shared.Gradients), arguments);
         SumHeads(device, Format, sizes, headQuery, query);
         SumHeads(device, Format, sizes, headKey, key);
+        if (output is not null && !hasOutput)
+        {
+            DeltaRule.ZeroGradient(inputs.Query);
+        }
+
         Release();
     }
 
     /// <summary>Dynamic shared memory of each kernel, in the order of its tiles in the sources.</summary>
-    private static (int Prepare, int Scan, int BackwardScan, int Gradients) SharedBytes(int keyDim)
+    private static (int Prepare, int Scan, int BackwardScan, int Gradients) SharedBytes(int keyDim, bool hasOutput)
     {
-        int pieces = (keyDim + 3) / 4, padded = pieces * 4, row = (pieces | 1) * 4;
-        int rows = 2 * C * row, squares = 2 * C * SquareRow, state = padded * Slice;
+        // Without outputs the stacks of keys over queries, and of what belongs to them, are keys alone.
+        int stack = hasOutput ? 2 : 1, pieces = (keyDim + 3) / 4, padded = pieces * 4, row = (pieces | 1) * 4;
+        int rows = stack * C * row, squares = stack * C * SquareRow, state = padded * Slice;
         return (
             sizeof(float) * (rows + (C * SquareRow)),
-            sizeof(float) * (rows + squares + (3 * C * Slice) + state),
-            sizeof(float) * (rows + squares + (4 * C * Slice) + state),
-            sizeof(float) * (Math.Max(rows, ((3 * C) + padded) * SquareRow) + (3 * C * row) + squares));
+            sizeof(float) * (rows + squares + ((stack + 1) * C * Slice) + state),
+            sizeof(float) * (rows + squares + (stack * 2 * C * Slice) + state),
+            sizeof(float) * (Math.Max(rows, (((stack + 1) * C) + padded) * SquareRow) + ((stack + 1) * C * row) + squares));
     }
 
     /// <summary>Ends what only this run needed, instead of leaving it to the end of the step.</summary>

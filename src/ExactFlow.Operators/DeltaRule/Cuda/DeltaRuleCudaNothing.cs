@@ -6,7 +6,7 @@ namespace ExactFlow.Operators;
 internal sealed class DeltaRuleCudaNothing(DeltaRuleCudaInputs inputs) : IDeltaRuleCudaRun
 {
     /// <inheritdoc/>
-    public void Forward(Tensor output, Tensor? finalState)
+    public void Forward(Tensor? output, Tensor? finalState)
     {
         if (inputs.InitialState is { } state)
         {
@@ -19,7 +19,7 @@ internal sealed class DeltaRuleCudaNothing(DeltaRuleCudaInputs inputs) : IDeltaR
     }
 
     /// <inheritdoc/>
-    public void Backward(Tensor output, Tensor? finalState)
+    public void Backward(Tensor? output, Tensor? finalState)
     {
         foreach (Tensor? input in (Tensor?[])[inputs.Query, inputs.Key, inputs.Value, inputs.Beta, inputs.LogDecay])
         {

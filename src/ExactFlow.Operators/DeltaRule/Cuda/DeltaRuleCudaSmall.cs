@@ -53,17 +53,17 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         => offsets is null && Math.Max(sizes.KeyDim, sizes.ValueDim) <= LargestDim && (sizes.Batch * sizes.ValueHeads >= FewestHeads || sizes.Time <= LongestOfFew);
 
     /// <inheritdoc/>
-    public void Forward(Tensor output, Tensor? finalState)
+    public void Forward(Tensor? output, Tensor? finalState)
         => CudaLaunch.Run(device, Source, dim == 8 ? Forward8 : Forward16, inputs.Value.DType, Geometry, new ForwardArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay),
-            Initial = Address(inputs.InitialState), Output = output.Address, FinalState = Address(finalState), Boundary = Address(boundary), Sizes = sizes,
+            Initial = Address(inputs.InitialState), Output = output!.Address, FinalState = Address(finalState), Boundary = Address(boundary), Sizes = sizes,
         });
 
     /// <inheritdoc/>
-    public void Backward(Tensor output, Tensor? finalState)
+    public void Backward(Tensor? output, Tensor? finalState)
     {
-        Tensor gradOutput = output.Grad ?? device.Zeros(output.Shape, output.DType);
+        Tensor gradOutput = output!.Grad ?? device.Zeros(output.Shape, output.DType);
         DeltaRuleSizes given = inputs.Sizes;
         using Tensor? headQuery = PerValueHead(inputs.Query), headKey = PerValueHead(inputs.Key);
 

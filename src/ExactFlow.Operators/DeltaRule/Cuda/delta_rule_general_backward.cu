@@ -8,6 +8,7 @@
 //     dKn  = en E + [ Pm^T Q + exp(c_C - c) U G^T - (en W)^T Kn ]
 //     den  = kn . E       dwn = v . dX       dV = wn dX
 //     dc   = q . dq + en kn . E - kn . [...]    (+ at the last token: exp(c_C) <G, S0> + sum kn . exp(c_C - c) U G^T)
+// With OUT = false nothing comes back to the outputs, and terms with dO, Q and P are left out.
 struct BackArgs
 {
     const void *q, *k, *v, *grad_output; const float *inverse, *attention; const ScanScalars* scan; const TokenScalars* tokens;
@@ -20,15 +21,16 @@ struct BackArgs
     Sizes n; float scale; int rule, decays;
 };
 
-template <typename T> __device__ __forceinline__ void delta_general_dscan(const BackArgs& g)
+template <typename T, bool OUT> __device__ __forceinline__ void dscan(const BackArgs& g)
 {
+    constexpr int STACK = OUT ? 2 : 1;
     DYNAMIC_SHARED(raw);
     __shared__ ScanScalars scalars[C];
     const int K = g.n.key_dim, V = g.n.value_dim, K4 = padded(K), LK = row_length(K), tid = threadIdx.x;
     const int head = blockIdx.y, v0 = blockIdx.z * VS, columns = V - v0 < VS ? V - v0 : VS;
     float* rows = reinterpret_cast<float*>(raw);                                       // keys, then queries
-    float *t = rows + 2 * C * LK, *p = t + C * LC, *d_out = p + C * LC;                // d_out: scale dO
-    float *d_u = d_out + C * VS, *steps = d_u + C * VS, *state = steps + 2 * C * VS;   // steps: what keys, then queries, add to G
+    float *t = rows + STACK * C * LK, *p = t + C * LC, *d_out = t + STACK * C * LC;    // d_out: scale dO
+    float *d_u = d_out + (STACK - 1) * C * VS, *steps = d_u + C * VS, *state = steps + STACK * C * VS;   // steps: what keys, then queries, add to G
     const i64 key_stride = (i64)g.n.key_heads * K, value_stride = (i64)g.n.heads * V;
     const i64 state_at = ((i64)blockIdx.x * g.n.heads + head) * K * V + v0;
     // A tile of 4 x 4 per thread and half of the depth: the second half of the block takes the second.
@@ -42,20 +44,26 @@ template <typename T> __device__ __forceinline__ void delta_general_dscan(const 
     {
         const Chunk at = chunk_at(g.chunks, chunk, head, g.n.heads, g.n.key_heads);
         load_rows(rows, LK, (const T*)g.k + at.key * K, key_stride, C, at.count, K, K4);
-        load_rows(rows + C * LK, LK, (const T*)g.q + at.key * K, key_stride, C, at.count, K, K4);
-        load_rows(d_out, VS, (const T*)g.grad_output + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
         load_square(t, g.inverse + at.tile * C * C);
-        load_square(p, g.attention + at.tile * C * C);
+        if (OUT)
+        {
+            load_rows(rows + C * LK, LK, (const T*)g.q + at.key * K, key_stride, C, at.count, K, K4);
+            load_rows(d_out, VS, (const T*)g.grad_output + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
+            load_square(p, g.attention + at.tile * C * C);
+        }
         if (tid < C) scalars[tid] = g.scan[at.tile * C + tid];
         store_rows(g.grad_boundary + at.tile * K * V + v0, V, state, VS, K, columns);
         __syncthreads();
 
-        for (int i = tid; i < C * VS; i += blockDim.x)
+        if (OUT)
         {
-            d_out[i] *= g.scale;
-            steps[C * VS + i] = scalars[i / VS].gamma * d_out[i];
+            for (int i = tid; i < C * VS; i += blockDim.x)
+            {
+                d_out[i] *= g.scale;
+                steps[C * VS + i] = scalars[i / VS].gamma * d_out[i];
+            }
+            __syncthreads();
         }
-        __syncthreads();
 
         float tile[4][4] = {};
         const int from = is_second ? half : 0;
@@ -66,7 +74,7 @@ template <typename T> __device__ __forceinline__ void delta_general_dscan(const 
             for (int j = 0; j < 4; j++) tile[i][j] *= scalars[row + i].delta;
         if (is_second)
         {
-            add_product<true, false>(tile, C - row, p + row * LC + row, LC, d_out + row * VS + column, VS, VS / 4);
+            if (OUT) add_product<true, false>(tile, C - row, p + row * LC + row, LC, d_out + row * VS + column, VS, VS / 4);
 #pragma unroll
             for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -99,7 +107,7 @@ template <typename T> __device__ __forceinline__ void delta_general_dscan(const 
         __syncthreads();
 
         const float gamma = scalars[C - 1].gamma;
-        multiply<true, false>(K4, VS, 2 * C, rows, LK, steps, VS, [&](int r, int c, float sum) { state[r * VS + c] = gamma * state[r * VS + c] + sum; });
+        multiply<true, false>(K4, VS, STACK * C, rows, LK, steps, VS, [&](int r, int c, float sum) { state[r * VS + c] = gamma * state[r * VS + c] + sum; });
         __syncthreads();
     }
     for (int i = tid; g.initial.to && i < K * VS; i += blockDim.x)
@@ -109,8 +117,9 @@ template <typename T> __device__ __forceinline__ void delta_general_dscan(const 
 // grads: one block per chunk and head. In stacks of 64 rows, the first 32 belong to keys (dX, E, W), the others to queries (dO, dQ, P).
 constexpr int THREADS = 256, LANES = THREADS / C;   // LANES threads per token
 
-template <typename T> __device__ __forceinline__ void delta_general_grads(const BackArgs& g)
+template <typename T, bool OUT> __device__ __forceinline__ void grads_of_chunk(const BackArgs& g)
 {
+    constexpr int ROWS = OUT ? 2 * C : C;
     DYNAMIC_SHARED(raw);
     __shared__ TokenScalars tokens[C];
     __shared__ ScanScalars scalars[C];
@@ -119,11 +128,11 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
     const int row = tid / LANES, lane = tid % LANES;   // for what is done token by token
     const Chunk at = chunk_at(g.chunks, blockIdx.x / g.n.heads, blockIdx.x % g.n.heads, g.n.heads, g.n.key_heads);
     // Keys and queries come when dX and dO, U, and S0 or G of the slices are used up, and take their place.
-    const int slices_floats = 3 * C * LC + K4 * LC, rows_floats = 2 * C * LK;
+    const int slices_floats = (ROWS + C) * LC + K4 * LC, rows_floats = ROWS * LK;
     float* rows = reinterpret_cast<float*>(raw);
-    float *grads = rows, *update = grads + 2 * C * LC, *state = update + C * LC;
+    float *grads = rows, *update = grads + ROWS * LC, *state = update + C * LC;
     float *left = rows + (slices_floats > rows_floats ? slices_floats : rows_floats);   // E and dQ
-    float *right = left + 2 * C * LK, *squares = right + C * LK;                        // what keys get as writers; W and P
+    float *right = left + ROWS * LK, *squares = right + C * LK;                        // what keys get as writers; W and P
     const i64 value_stride = (i64)g.n.heads * V;
     const bool has_row = row < at.count;
     const i64 scalar_at = at.scalar + (i64)row * g.n.heads;
@@ -133,21 +142,21 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
         tokens[tid] = g.tokens[at.tile * C + tid];
         scalars[tid] = g.scan[at.tile * C + tid];
     }
-    for (int i = tid; i < 2 * C * LK; i += THREADS) left[i] = 0.f;
+    for (int i = tid; i < ROWS * LK; i += THREADS) left[i] = 0.f;
     for (int i = tid; i < C * LK; i += THREADS) right[i] = 0.f;
-    for (int i = tid; i < 2 * C * LC; i += THREADS) squares[i] = 0.f;
+    for (int i = tid; i < ROWS * LC; i += THREADS) squares[i] = 0.f;
     float grad_write = 0.f, carried = 0.f;
     for (int v0 = 0; v0 < V; v0 += VS)
     {
         const int columns = V - v0 < VS ? V - v0 : VS;
         __syncthreads();
         load_rows(grads, LC, g.grad_solve + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
-        load_rows(grads + C * LC, LC, (const T*)g.grad_output + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
+        if (OUT) load_rows(grads + C * LC, LC, (const T*)g.grad_output + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
         load_rows(update, LC, g.update + at.scalar * V + v0, value_stride, C, at.count, columns, VS);
         load_rows(state, LC, g.boundary + at.tile * K * V + v0, V, K4, K, columns, VS);
         __syncthreads();
-        multiply<false, true>(2 * C, C, VS, grads, LC, update, LC, [&](int r, int i, float sum) { squares[r * LC + i] += sum; });
-        multiply<false, true>(2 * C, K4, VS, grads, LC, state, LC, [&](int r, int i, float sum) { left[r * LK + i] += sum; });
+        multiply<false, true>(ROWS, C, VS, grads, LC, update, LC, [&](int r, int i, float sum) { squares[r * LC + i] += sum; });
+        multiply<false, true>(ROWS, K4, VS, grads, LC, state, LC, [&](int r, int i, float sum) { left[r * LK + i] += sum; });
         for (int c = lane; has_row && c < columns; c += LANES)
         {
             const i64 i = at.scalar * V + row * value_stride + v0 + c;
@@ -171,8 +180,8 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
 
     // The parts through the state get their decays, the squares theirs.
     load_rows(rows, LK, (const T*)g.k + at.key * K, (i64)g.n.key_heads * K, C, at.count, K, K4);
-    load_rows(rows + C * LK, LK, (const T*)g.q + at.key * K, (i64)g.n.key_heads * K, C, at.count, K, K4);
-    for (int i = tid; i < 2 * C * C; i += THREADS)
+    if (OUT) load_rows(rows + C * LK, LK, (const T*)g.q + at.key * K, (i64)g.n.key_heads * K, C, at.count, K, K4);
+    for (int i = tid; i < ROWS * C; i += THREADS)
     {
         const int r = i / C, t = r % C, other = i % C;
         const bool keep = r < C ? other < t : other <= t;
@@ -187,16 +196,16 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
         rows[row * LK + i] = k;
         right[row * LK + i] = through;
         left[row * LK + i] *= scalars[row].gamma;
-        left[(C + row) * LK + i] *= g.scale * scalars[row].gamma;
+        if (OUT) left[(C + row) * LK + i] *= g.scale * scalars[row].gamma;
         end += k * through;
     }
     end = lane_sum<LANES>(end);
     __syncthreads();
-    multiply<false, false>(2 * C, K4, C, squares, LC, rows, LK, [&](int r, int i, float sum) { left[r * LK + i] += sum; });
+    multiply<false, false>(ROWS, K4, C, squares, LC, rows, LK, [&](int r, int i, float sum) { left[r * LK + i] += sum; });
     __syncthreads();
     for (int i = tid; i < C * C; i += THREADS) squares[i / C * LC + i % C] *= -tokens[i / C].en;
     __syncthreads();
-    multiply<true, false>(C, K4, 2 * C, squares, LC, rows, LK, [&](int r, int i, float sum) { right[r * LK + i] += sum; });
+    multiply<true, false>(C, K4, ROWS, squares, LC, rows, LK, [&](int r, int i, float sum) { right[r * LK + i] += sum; });
     __syncthreads();
 
     // Through the coefficients and the key's length to the inputs of every token.
@@ -204,11 +213,11 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
     for (int i = lane; i < K; i += LANES)
     {
         const float k = rows[row * LK + i];
-        query_query += rows[(C + row) * LK + i] * left[(C + row) * LK + i];
+        if (OUT) query_query += rows[(C + row) * LK + i] * left[(C + row) * LK + i];
         erased -= k * left[row * LK + i];
         written += k * right[row * LK + i];
     }
-    query_query = lane_sum<LANES>(query_query);
+    if (OUT) query_query = lane_sum<LANES>(query_query);
     erased = lane_sum<LANES>(erased);
     written = lane_sum<LANES>(written);
     const TokenScalars s = tokens[row];
@@ -218,9 +227,13 @@ template <typename T> __device__ __forceinline__ void delta_general_grads(const 
     const float along = 2.f * (erased * d.en_lambda + grad_write * d.wn_lambda) / s.inverse - (s.en * erased + written) * s.inverse;
     for (int i = lane; has_row && i < K; i += LANES)
     {
-        const float query = left[(C + row) * LK + i], key = s.inverse * (right[row * LK + i] - s.en * left[row * LK + i]) + along * rows[row * LK + i];
-        if (g.head_query) g.head_query[scalar_at * K + i] = query;
-        else if (g.query.to) write<T>(g.query, (at.key + (i64)row * g.n.key_heads) * K + i, query);
+        const float key = s.inverse * (right[row * LK + i] - s.en * left[row * LK + i]) + along * rows[row * LK + i];
+        if (OUT)
+        {
+            const float query = left[(C + row) * LK + i];
+            if (g.head_query) g.head_query[scalar_at * K + i] = query;
+            else if (g.query.to) write<T>(g.query, (at.key + (i64)row * g.n.key_heads) * K + i, query);
+        }
         if (g.head_key) g.head_key[scalar_at * K + i] = key;
         else if (g.key.to) write<T>(g.key, (at.key + (i64)row * g.n.key_heads) * K + i, key);
     }
@@ -254,6 +267,13 @@ template <typename T> __device__ __forceinline__ void delta_general_sum_heads(co
     }
 }
 
+template <typename T> __device__ __forceinline__ void delta_general_dscan(const BackArgs& g) { dscan<T, true>(g); }
+template <typename T> __device__ __forceinline__ void delta_general_dscan_state(const BackArgs& g) { dscan<T, false>(g); }
+template <typename T> __device__ __forceinline__ void delta_general_grads(const BackArgs& g) { grads_of_chunk<T, true>(g); }
+template <typename T> __device__ __forceinline__ void delta_general_grads_state(const BackArgs& g) { grads_of_chunk<T, false>(g); }
+
 BOTH_TYPES(delta_general_dscan, BackArgs, 128)
+BOTH_TYPES(delta_general_dscan_state, BackArgs, 128)
 BOTH_TYPES(delta_general_grads, BackArgs, THREADS)
+BOTH_TYPES(delta_general_grads_state, BackArgs, THREADS)
 BOTH_TYPES(delta_general_sum_heads, SumArgs, 256)

@@ -1,7 +1,8 @@
 // The rules of the family: what step size, squared key length and log decay of a token become, and the partial derivatives. Float32 throughout.
 
 // In the order of the host's table.
-enum Rule { EFLA = 0, DELTANET = 1, IMPLICIT_EULER = 2, CAYLEY = 3, RK2 = 4, RK4 = 5, EXPLICIT_EULER = 6, LINEAR = 7, MAMBA2 = 8, GATED_DELTANET = 9, GATED_EFLA = 10, LOG_RATE = 11 };
+enum Rule { EFLA = 0, DELTANET = 1, IMPLICIT_EULER = 2, CAYLEY = 3, RK2 = 4, RK4 = 5, EXPLICIT_EULER = 6, LINEAR = 7, MAMBA2 = 8, GATED_DELTANET = 9, GATED_EFLA = 10, LOG_RATE = 11,
+            CLIPPED_EULER = 12, UNIT_KEY_FLOW = 13, UNIT_KEY_FLOW_SCALED_VALUE = 14 };
 
 // Scalars of one token in normalised form.
 struct Scalars { float en, wn, logg, inv; };
@@ -38,6 +39,15 @@ __device__ __forceinline__ Scalars coefficients(int rule, float lambda, float be
         case CAYLEY: e = w = beta / (1.f + 0.5f * x); break;
         case RK2: e = w = beta * (1.f - 0.5f * x); break;
         case RK4: e = w = beta * (1.f - 0.5f * x + x * x * (1.f / 6.f) - x * x * x * (1.f / 24.f)); break;
+        case UNIT_KEY_FLOW:
+        case UNIT_KEY_FLOW_SCALED_VALUE:
+        {
+            float step = -expm1f(-beta), square = lambda + 1e-6f, unit2 = lambda / square;
+            s.en = step * unit2;
+            s.wn = step * (rule == UNIT_KEY_FLOW ? sqrtf(unit2) : norm / square);
+            return s;
+        }
+        case CLIPPED_EULER: e = w = x <= 2.f ? beta : 2.f / lambda; break;
         case LINEAR: e = 0.f; w = 1.f; break;
         case MAMBA2: e = 0.f; s.logg = logdecay; break;
         case GATED_EFLA:
@@ -80,6 +90,18 @@ __device__ __forceinline__ Derivatives derivatives(int rule, float lambda, float
             d.logg_ld = rule == GATED_DELTANET ? 1.f : 0.f;
             return d;
         }
+        case UNIT_KEY_FLOW:
+        case UNIT_KEY_FLOW_SCALED_VALUE:
+        {
+            float step = -expm1f(-beta), slope = expf(-beta), square = lambda + 1e-6f, u2 = lambda / square, du = 1e-6f / (square * square), u = sqrtf(u2);
+            d.en_beta = slope * u2; d.en_lambda = step * du;
+            d.wn_beta = slope * (rule == UNIT_KEY_FLOW ? u : norm / square);
+            d.wn_lambda = step * (rule == UNIT_KEY_FLOW ? du / (2.f * u) : (0.5f / norm - norm / square) / square);
+            return d;
+        }
+        case CLIPPED_EULER:
+            if (x > 2.f) { d.wn_lambda = -1.f / (lambda * norm); return d; }
+            break;
         case LINEAR: d.wn_lambda = 0.5f / norm; return d;
         case MAMBA2: d.wn_beta = norm; d.wn_lambda = beta * 0.5f / norm; d.logg_ld = 1.f; return d;
         case GATED_EFLA:

@@ -77,19 +77,19 @@ internal unsafe partial struct RecurrentKernel<TL, T>
     {
         int columns = (int)w.ValueRow;
         T* k = call.Key + KeyAt(t);
-        T* q = call.Query + KeyAt(t);
         T* before = StateBefore(t);
-        T* after = StateBefore(t + 1);
         T keep = w.Keep[t];
         T gradKeep = T.Zero;
         LoadUpdate(t);
-        Rows<TL, T>.Scale(call.GradOutput + ValueAt(t), call.Scale, w.Output, lane.Columns);
+        if (call.HasOutput)
+        {
+            RetreatOutput(t);
+        }
+
         new Span<T>(w.GradUpdate, columns).Clear();
         for (int i = 0; i < KeyDim; i++)
         {
             T* gradState = w.GradState + (i * w.ValueRow);
-            w.GradQuery[i] = Rows<TL, T>.Dot(after + (i * w.ValueRow), w.Output, columns);
-            Rows<TL, T>.AddScaled(w.Output, q[i], gradState, columns);
             Rows<TL, T>.AddScaled(gradState, k[i], w.GradUpdate, columns);
             gradKeep += Rows<TL, T>.Dot(gradState, before + (i * w.ValueRow), columns);
         }
@@ -108,6 +108,20 @@ internal unsafe partial struct RecurrentKernel<TL, T>
         double gradErase = double.CreateTruncating(-keep * recalledByUpdate);
         double gradWrite = double.CreateTruncating(Rows<TL, T>.Dot(w.Value, w.GradUpdate, columns));
         WriteGradients(t, gradErase, gradWrite, double.CreateTruncating(gradKeep * keep));
+    }
+
+    /// <summary>The output of token t: the gradient of its query, and what it adds to that of the state.</summary>
+    private readonly void RetreatOutput(int t)
+    {
+        int columns = (int)w.ValueRow;
+        T* q = call.Query + KeyAt(t);
+        T* after = StateBefore(t + 1);
+        Rows<TL, T>.Scale(call.GradOutput + ValueAt(t), call.Scale, w.Output, lane.Columns);
+        for (int i = 0; i < KeyDim; i++)
+        {
+            w.GradQuery[i] = Rows<TL, T>.Dot(after + (i * w.ValueRow), w.Output, columns);
+            Rows<TL, T>.AddScaled(w.Output, q[i], w.GradState + (i * w.ValueRow), columns);
+        }
     }
 
     /// <summary>Through the coefficients to the inputs of token t.</summary>

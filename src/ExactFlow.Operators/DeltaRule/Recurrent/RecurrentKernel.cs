@@ -97,7 +97,7 @@ internal unsafe partial struct RecurrentKernel<TL, T>
             w.Keep[t] = T.CreateTruncating(g);
             w.Erase[t] = T.CreateTruncating(c.Erase);
             w.Write[t] = T.CreateTruncating(c.Write);
-            w.KeyQuery[t] = Rows<TL, T>.Dot(k, call.Query + KeyAt(t), KeyDim);
+            w.KeyQuery[t] = call.HasOutput ? Rows<TL, T>.Dot(k, call.Query + KeyAt(t), KeyDim) : T.Zero;
         }
     }
 
@@ -115,19 +115,26 @@ internal unsafe partial struct RecurrentKernel<TL, T>
     private readonly void RunPanel(int width, int column, T* state, nint row)
     {
         int columns = Math.Min(width * TL.Count, lane.Columns - column);
-        Recall(width, state, row, call.Key + KeyAt(0), call.Query + KeyAt(0));
+        Recall(width, state, row, call.Key + KeyAt(0), QueryOf(0));
         for (int t = 0; t < count; t++)
         {
             T g = w.Keep[t];
             Rows<TL, T>.Scale(call.Value + ValueAt(t) + column, w.Write[t], w.Update, columns);
             Rows<TL, T>.AddScaled(w.Recalled, -w.Erase[t] * g, w.Update, columns);
-            Rows<TL, T>.Scale(w.Read, call.Scale * g, w.Output, columns);
-            Rows<TL, T>.AddScaled(w.Update, call.Scale * w.KeyQuery[t], w.Output, columns);
-            Rows<TL, T>.Scale(w.Output, T.One, call.Output + ValueAt(t) + column, columns);
+            if (call.HasOutput)
+            {
+                Rows<TL, T>.Scale(w.Read, call.Scale * g, w.Output, columns);
+                Rows<TL, T>.AddScaled(w.Update, call.Scale * w.KeyQuery[t], w.Output, columns);
+                Rows<TL, T>.Scale(w.Output, T.One, call.Output + ValueAt(t) + column, columns);
+            }
+
             int next = Math.Min(t + 1, count - 1);
-            Advance(width, state, row, g, call.Key + KeyAt(t), call.Key + KeyAt(next), call.Query + KeyAt(next));
+            Advance(width, state, row, g, call.Key + KeyAt(t), call.Key + KeyAt(next), QueryOf(next));
         }
     }
+
+    /// <summary>The query of a token. Without queries the key stands in and r is never read: the form is for few tokens, where the load of the state is what counts.</summary>
+    private readonly T* QueryOf(int t) => (call.HasOutput ? call.Query : call.Key) + KeyAt(t);
 
     /// <summary>p = S^T k and r = S^T q.</summary>
     private readonly void Recall(int width, T* state, nint row, T* key, T* query)
