@@ -5,7 +5,8 @@ namespace ExactFlow.Operators;
 
 /// <summary>
 /// The delta rule on a GPU: <c>prepare</c> makes what does not depend on the state, <c>scan</c> carries the state through the chunks, and backwards <c>dscan</c> and <c>grads</c>.
-/// There are two sets of these kernels, for tensor cores (<see cref="DeltaRuleCudaRun"/>) and for everything else (<see cref="DeltaRuleCudaGeneral"/>), and one for decoding.
+/// There are two sets of these kernels, for tensor cores (<see cref="DeltaRuleCudaRun"/>) and for everything else (<see cref="DeltaRuleCudaGeneral"/>), one that does all of it
+/// for small heads (<see cref="DeltaRuleCudaSmall"/>), and one for decoding.
 /// </summary>
 internal static class DeltaRuleCuda
 {
@@ -128,6 +129,11 @@ internal static class DeltaRuleCuda
         if (UsesTensorCores(device, inputs))
         {
             return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, wanted), keep);
+        }
+
+        if (wanted.Segments == 0 && DeltaRuleCudaSmall.Takes(sizes, offsets))
+        {
+            return new DeltaRuleCudaSmall(device, inputs, keep);
         }
 
         return General(device, inputs, offsets, keep, hasOutput: true);

@@ -129,6 +129,45 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
     {
         CudaDevice device = devices.Device(deviceName);
         DeltaRuleProblem problem = MakeProblem(rule, batch, time, keyHeads, heads, keyDim, valueDim, keyScale, offsets);
+        AssertAgrees(device, problem, DType.Float32, segments: 1);
+        AssertAgrees(device, problem, DType.BFloat16, segments: 1);
+    }
+
+    public static TheoryData<string, string, int, int, int, int, int, int, double> SmallCases
+    {
+        get
+        {
+            var cases = new TheoryData<string, string, int, int, int, int, int, int, double>();
+            foreach (string device in CudaTestDevices.Names)
+            {
+                foreach (DeltaRuleKind rule in DeltaRuleKind.All)
+                {
+                    cases.Add(device, rule.Name, 2, 37, 1, 3, 16, 16, 1);
+                }
+
+                foreach (string rule in (string[])["efla", "gated_deltanet", "gated_efla", "log_rate_gated_efla", "mamba2"])
+                {
+                    cases.Add(device, rule, 1, 41, 5, 5, 8, 8, 1);
+                    cases.Add(device, rule, 3, 8, 2, 4, 5, 13, 1);
+                    cases.Add(device, rule, 1, 17, 1, 1, 2, 3, 1);
+                }
+
+                cases.Add(device, "efla", 1, 300, 8, 32, 16, 8, 1);
+                cases.Add(device, "efla", 1, 100, 1, 1, 16, 16, 60);
+                cases.Add(device, "deltanet", 1, 40, 1, 1, 16, 16, 1e-9);
+                cases.Add(device, "efla", 3, 1, 1, 2, 16, 16, 1);
+            }
+
+            return cases;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(SmallCases))]
+    public void Agrees_with_the_reference_for_small_heads(string deviceName, string rule, int batch, int time, int keyHeads, int heads, int keyDim, int valueDim, double keyScale)
+    {
+        CudaDevice device = devices.Device(deviceName);
+        DeltaRuleProblem problem = MakeProblem(rule, batch, time, keyHeads, heads, keyDim, valueDim, keyScale, null);
         AssertAgrees(device, problem, DType.Float32);
         AssertAgrees(device, problem, DType.BFloat16);
     }
@@ -148,6 +187,7 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
         }
 
         AssertAgrees(device, problem, DType.Float32);
+        AssertAgrees(device, problem, DType.Float32, segments: 1);
     }
 
     [Theory]
