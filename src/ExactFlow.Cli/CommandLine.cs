@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using ExactFlow.Cli.Commands;
 using ExactFlow.Cli.Commands.Experiments;
+using ExactFlow.Cli.Commands.Mad;
 using ExactFlow.Cli.Commands.Tokenizers;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Tensors;
@@ -44,9 +45,11 @@ internal static partial class CommandLine
         var root = new RootCommand("Trains, compares and runs exact-flow linear-attention models on this machine.")
         {
             CompareCommand.Create(interruption),
+            MadCommand.Create(interruption),
             TrainCommand.Create(interruption),
             GenerateCommand.Create(),
             EvalCommand.Create(),
+            LogitsCommand.Create(),
             DataCommand.Create(interruption),
             SmnistCommand.Create(interruption),
             InspectCommand.Create(),

@@ -4,6 +4,7 @@ namespace ExactFlow.Cuda;
 public sealed class CudaModule : IDisposable
 {
     private const int SharedBytesWithoutAsking = 48 * 1024;
+    private const int AllShared = 100;
     private readonly CudaDevice device;
     private nint handle;
 
@@ -21,7 +22,11 @@ public sealed class CudaModule : IDisposable
     /// <summary>A kernel of the module.</summary>
     /// <param name="name">Its name as exported (<c>extern "C"</c>).</param>
     /// <param name="sharedBytes">The most dynamic shared memory that its launches will ask for; beyond 48 KB the driver wants to know beforehand.</param>
-    public CudaFunction Function(string name, int sharedBytes = 0)
+    /// <param name="sharesMultiprocessors">
+    /// Whether its blocks are to run beside those of other kernels. Kernels that divide a multiprocessor's first-level memory differently cannot: it is emptied
+    /// in between. So these all take as much of it as shared memory as there can be.
+    /// </param>
+    public CudaFunction Function(string name, int sharedBytes = 0, bool sharesMultiprocessors = false)
     {
         ObjectDisposedException.ThrowIf(handle == 0, this);
         device.UseOnThisThread();
@@ -29,6 +34,11 @@ public sealed class CudaModule : IDisposable
         if (sharedBytes > SharedBytesWithoutAsking)
         {
             device.Check(device.Driver.FunctionSetAttribute(function, CudaFunctionAttribute.MaxDynamicSharedBytes, sharedBytes), "cuFuncSetAttribute", name);
+        }
+
+        if (sharesMultiprocessors)
+        {
+            device.Check(device.Driver.FunctionSetAttribute(function, CudaFunctionAttribute.PreferredSharedCarveout, AllShared), "cuFuncSetAttribute", name);
         }
 
         return new CudaFunction(function, name);

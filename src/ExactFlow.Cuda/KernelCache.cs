@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using System.Text;
 using ExactFlow.Tensors;
@@ -13,6 +14,9 @@ public sealed class KernelCache
 {
     /// <summary>Environment variable with the folder to use instead of the user's cache folder.</summary>
     public const string FolderVariable = "EXACTFLOW_KERNEL_CACHE";
+
+    /// <summary>One lock per entry for the whole process: of several devices that need a kernel at the same time one compiles it, the others read it.</summary>
+    private static readonly ConcurrentDictionary<string, Lock> Compiling = new(StringComparer.Ordinal);
 
     /// <summary>Opens a cache; the folder is made at the first write.</summary>
     /// <param name="folder">The folder, or null for <see cref="FolderVariable"/> or else <c>exactflow/kernels</c> in the user's cache folder.</param>
@@ -34,6 +38,12 @@ public sealed class KernelCache
         if (TryRead(path) is { } cached)
         {
             return cached;
+        }
+
+        using Lock.Scope scope = Compiling.GetOrAdd(path, static _ => new Lock()).EnterScope();
+        if (TryRead(path) is { } compiledMeanwhile)
+        {
+            return compiledMeanwhile;
         }
 
         byte[] code = compiler.Compile(name, source, options);

@@ -29,7 +29,8 @@ public sealed class KernelLibrary : IDisposable
     /// <param name="source">The source's file name, such as <c>delta_rule.cu</c>.</param>
     /// <param name="kernel">The kernel's name (<c>extern "C"</c>).</param>
     /// <param name="sharedBytes">Dynamic shared memory that the next launch asks for; a kernel may be asked for again with more.</param>
-    public CudaFunction Function(Assembly assembly, string source, string kernel, int sharedBytes = 0)
+    /// <param name="sharesMultiprocessors">As of <see cref="CudaModule.Function"/>; the same whenever a kernel is asked for.</param>
+    public CudaFunction Function(Assembly assembly, string source, string kernel, int sharedBytes = 0, bool sharesMultiprocessors = false)
     {
         if (functions.TryGetValue((source, kernel), out (CudaFunction Function, int SharedBytes) known) && known.SharedBytes >= sharedBytes)
         {
@@ -42,7 +43,7 @@ public sealed class KernelLibrary : IDisposable
             modules.Add(source, module = new CudaModule(device, code));
         }
 
-        CudaFunction function = module.Function(kernel, sharedBytes);
+        CudaFunction function = module.Function(kernel, sharedBytes, sharesMultiprocessors);
         functions[(source, kernel)] = (function, sharedBytes);
         return function;
     }

@@ -126,6 +126,7 @@ internal static class ConfigJson
         fields.Only("use_short_conv", "true");
         fields.Only("conv_bias", "false");
         fields.Only("attn");
+        fields.Only("attnres_block_size");
         return config with
         {
             ConvolutionWidth = fields.Int("conv_size", 4),
@@ -177,21 +178,41 @@ internal static class ConfigJson
                 $"In {File}, num_heads x head_dim is {heads} x {headDim}, but expand x hidden_size is {expand} x {common.HiddenSize}; Mamba-2 needs both products equal.");
         }
 
+        int groups = fields.Int("n_groups", 1);
+        if (groups > 1 && (fields.Has("rmsnorm") || fields.Has("norm_before_gate") || (fields.Has("norm_eps") && !fields.Has("layer_norm_epsilon"))))
+        {
+            // The same key, two meanings: the norm of transformers, which is ours, spans all groups.
+            throw new InvalidInputException($"In {File}, n_groups is {groups} in the keys of flash-linear-attention, which normalises each group apart; that is not supported, only n_groups = 1 is.");
+        }
+
         fields.Only("hidden_act", "\"silu\"", "\"swish\"");
         fields.Only("use_bias", "false");
         fields.Only("use_conv_bias", "true");
         fields.Only("rms_norm", "true");
+        fields.Only("rmsnorm", "true");
+        fields.Only("norm_before_gate", "false");
+        fields.Only("D_has_hdim", "false");
         fields.Only("time_step_limit", "[0,Infinity]", "[0.0,Infinity]");
+        fields.Only("dt_limit", "[0,Infinity]", "[0.0,Infinity]");
         return common with
         {
             Heads = heads,
-            KeyHeads = fields.Int("n_groups"),
+            KeyHeads = groups,
             KeyDim = fields.Int("state_size", 128),
             ValueDim = headDim,
             ConvolutionWidth = fields.Int("conv_kernel", 4),
-            NormEpsilon = fields.Double("layer_norm_epsilon", 1e-5),
+            NormEpsilon = Mamba2Epsilon(fields),
             MaxPositions = fields.Int("max_position_embeddings", 2048),
         };
+    }
+
+    /// <summary>The norms' epsilon has one name in transformers and another in flash-linear-attention.</summary>
+    private static double Mamba2Epsilon(JsonFields fields)
+    {
+        double? one = fields.OptionalDouble("layer_norm_epsilon"), other = fields.OptionalDouble("norm_eps");
+        return one is null || other is null || one == other
+            ? one ?? other ?? 1e-5
+            : throw new InvalidInputException($"In {File}, layer_norm_epsilon is {one}, but norm_eps, its name in flash-linear-attention, is {other}; make them equal.");
     }
 
     private static void WriteDelta(LanguageModelConfig config, JsonObject json)
@@ -273,6 +294,12 @@ internal static class ConfigJson
         json["rms_norm"] = true;
         json["hidden_act"] = "silu";
         json["layer_norm_epsilon"] = config.NormEpsilon;
+        if (config.KeyHeads == 1)
+        {
+            // flash-linear-attention's name for it; with several groups its norm is another, and the key would claim that this one is it.
+            json["norm_eps"] = config.NormEpsilon;
+        }
+
         json["max_position_embeddings"] = config.MaxPositions;
     }
 

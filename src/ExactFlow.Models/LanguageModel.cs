@@ -145,6 +145,11 @@ public sealed class LanguageModel : IDisposable
         return CrossEntropy.PerToken(hidden, Head, Targets(ids, targets));
     }
 
+    /// <summary>The logits that follow tokens.</summary>
+    /// <param name="rows">[tokens, hidden], rows of what <see cref="Forward"/> returns.</param>
+    /// <returns>Float32 [tokens, vocabulary].</returns>
+    public Tensor Logits(Tensor rows) => Elementwise.Convert(Linear.Apply(rows, Head), DType.Float32);
+
     /// <summary>The logits that follow the last token of every sequence.</summary>
     /// <param name="hidden">[batch, time, hidden], from <see cref="Forward"/>.</param>
     /// <param name="offsets">Documents of a packed row; each must have a token.</param>
@@ -246,9 +251,6 @@ public sealed class LanguageModel : IDisposable
             ? targets.Reshape([checked((int)targets.Count)])
             : throw new InvalidInputException($"A language model's targets must have the shape of its ids {ids.Shape}, but they have shape {targets.Shape}.");
     }
-
-    /// <summary>Float32 [rows, vocabulary].</summary>
-    private Tensor Logits(Tensor rows) => Elementwise.Convert(Linear.Apply(rows, Head), DType.Float32);
 
     private Tensor Rows(Tensor hidden) => hidden.Reshape([checked((int)hidden.Shape.RowCount()), Config.HiddenSize]);
 }

@@ -78,6 +78,14 @@ public sealed class ConfigTests
             { "model_type": "mamba2", "vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 16, "state_size": 32, "n_groups": 2, "expand": 2, "time_step_limit": [0.0, Infinity], "layer_norm_epsilon": 1e-05 }
             """);
         Assert.Equal((8, 2, 32, 16, 1e-5), (mamba.Heads, mamba.KeyHeads, mamba.KeyDim, mamba.ValueDim, mamba.NormEpsilon));
+
+        // The same model in flash-linear-attention's keys; its epsilon has another name.
+        LanguageModelConfig fla = LanguageModelConfig.FromJson("""
+            { "model_type": "mamba2", "vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 16, "state_size": 32, "n_groups": 1, "expand": 2, "norm_eps": 1e-3, "rmsnorm": true, "norm_before_gate": false, "D_has_hdim": false, "dt_limit": [0.0, Infinity] }
+            """);
+        Assert.Equal((8, 1, 1e-3), (fla.Heads, fla.KeyHeads, fla.NormEpsilon));
+        Assert.Contains("\"norm_eps\": 0.001", fla.ToJson(), StringComparison.Ordinal);
+        Assert.Contains("\"layer_norm_epsilon\": 0.001", fla.ToJson(), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -112,6 +120,10 @@ public sealed class ConfigTests
     [InlineData("""{ "model_type": "mamba2", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 2, "head_dim": 32, "n_groups": 1 }""", "expand")]
     [InlineData("""{ "model_type": "mamba2", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 32, "n_groups": 3 }""", "multiple")]
     [InlineData("""{ "model_type": "mamba2", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 32, "n_groups": 1, "time_step_limit": [0.0, 1.0] }""", "[0.0,1.0]")]
+    [InlineData("""{ "model_type": "mamba2", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 32, "n_groups": 2, "norm_eps": 1e-5 }""", "each group apart")]
+    [InlineData("""{ "model_type": "mamba2", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 32, "norm_eps": 1e-5, "layer_norm_epsilon": 1e-6 }""", "make them equal")]
+    [InlineData("""{ "model_type": "mamba2", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 32, "norm_before_gate": true }""", "'norm_before_gate' is true")]
+    [InlineData("""{ "model_type": "delta_net", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "attnres_block_size": 4 }""", "'attnres_block_size' is 4")]
     [InlineData("""{ "model_type": "transformer", "vocab_size": 9, "hidden_size": 63, "num_hidden_layers": 2, "num_heads": 3 }""", "even")]
     [InlineData("""{ "model_type": "transformer", "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 2, "num_heads": 2, "window_size": 128 }""", "'window_size' is 128")]
     public void What_cannot_be_built_is_refused_in_one_sentence(string json, string expected)

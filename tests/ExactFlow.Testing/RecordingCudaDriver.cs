@@ -24,6 +24,7 @@ public sealed unsafe class RecordingCudaDriver : ICudaDriver
     private readonly Dictionary<nint, string[]> graphs = [];
     private nint nextHandle = 1;
     private nint context;
+    private int contextUsers;
     private nint capturing;
     private int failingCall = -1;
     private CudaResult failure;
@@ -142,7 +143,8 @@ public sealed unsafe class RecordingCudaDriver : ICudaDriver
             return failed;
         }
 
-        this.context = context = (nint)Interlocked.Increment(ref nextContext);
+        // A GPU has one primary context, which all its devices share.
+        this.context = context = contextUsers++ > 0 ? this.context : (nint)Interlocked.Increment(ref nextContext);
         return CudaResult.Success;
     }
 
@@ -154,7 +156,7 @@ public sealed unsafe class RecordingCudaDriver : ICudaDriver
             return failed;
         }
 
-        context = 0;
+        context = --contextUsers > 0 ? context : 0;
         return CudaResult.Success;
     }
 

@@ -35,7 +35,8 @@ public sealed class SwiGluMlp
         Tensor gated = Linear.Apply(input, gate.Working);
         Tensor upper = Linear.Apply(input, up.Working);
         x.Dispose();
-        using var product = Recomputed.Of(recomputation == Recomputation.Light, SwiGlu.Apply(gated, upper), () => SwiGlu.Apply(gated, upper));
-        return Linear.Apply(product.Output, down.Working);
+        return recomputation == Recomputation.Light
+            ? SwiGlu.ApplyThenProject(gated, upper, down.Working)
+            : Linear.Apply(SwiGlu.Apply(gated, upper), down.Working);
     }
 }

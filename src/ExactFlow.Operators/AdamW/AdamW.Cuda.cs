@@ -42,6 +42,50 @@ public sealed partial class AdamW
         }
     }
 
+    /// <summary>
+    /// Writes down what steps need that changes from one to the next, so that <see cref="QueueScheduledStep"/> can do them one after another without the host.
+    /// On a GPU only.
+    /// </summary>
+    /// <param name="learningRates">The learning rate of every step from the next one on.</param>
+    /// <returns>A persistent tensor; the caller disposes it.</returns>
+    public Tensor Schedule(ReadOnlySpan<float> learningRates)
+    {
+        var states = new CudaStepState[learningRates.Length];
+        for (int i = 0; i < states.Length; i++)
+        {
+            StepFactors step = FactorsOf(StepCount + 1 + i, learningRates[i]);
+            states[i] = new CudaStepState { Norm = double.NaN, StepSize = step.StepSize, RootCorrection = step.RootCorrection, Shrink = step.Shrink };
+        }
+
+        ReadOnlySpan<int> numbers = MemoryMarshal.Cast<CudaStepState, int>(states);
+        Tensor schedule = device.Persistent([numbers.Length], DType.Int32);
+        schedule.CopyFrom(numbers);
+        return schedule;
+    }
+
+    /// <summary>
+    /// Queues the step of a schedule that is next, and notes what came of it; nothing is waited for or copied, so that a graph may hold many steps.
+    /// A step whose gradients are not finite changes nothing and is not counted, but the schedule goes on.
+    /// </summary>
+    /// <param name="schedule">From <see cref="Schedule"/>.</param>
+    /// <param name="position">Int32 [1]: which step of the schedule is next; moved on by one.</param>
+    /// <param name="loss">Float32 scalar, the step's loss.</param>
+    /// <param name="record">Int32 [2 or more]: to the first number, read as float32, the loss is added, and to the second one, if the step was applied.</param>
+    /// <param name="maximumNorm">The largest global norm, or 0 for no clipping.</param>
+    public void QueueScheduledStep(Tensor schedule, Tensor position, Tensor loss, Tensor record, double maximumNorm)
+    {
+        ArgumentNullException.ThrowIfNull(schedule);
+        ArgumentNullException.ThrowIfNull(position);
+        ArgumentNullException.ThrowIfNull(loss);
+        ArgumentNullException.ThrowIfNull(record);
+        var gpu = (CudaDevice)device;
+        var arguments = new ScheduledArguments { Schedule = schedule.Address, State = stepState!.Address, Position = position.Address, Loss = loss.Address, Record = record.Address };
+        var one = new LaunchGeometry(1, 1, 1, 32, 1, 1, 0);
+        CudaLaunch.Run(gpu, "adamw.cu", "adamw_take", one, arguments);
+        QueueClipAndUpdate(gpu, maximumNorm, 1);
+        CudaLaunch.Run(gpu, "adamw.cu", "adamw_note", one, arguments);
+    }
+
     private AdamWResult ReadOutcome()
     {
         CudaStepState state = CudaStepState.From(stepState!);
@@ -54,5 +98,12 @@ public sealed partial class AdamW
     {
         public nint Chunks, State;
         public float Beta1, Rest1, Beta2, Rest2, Epsilon;
+    }
+
+    /// <summary><c>ScheduledArgs</c> of adamw.cu.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct ScheduledArguments
+    {
+        public nint Schedule, State, Position, Loss, Record;
     }
 }

@@ -85,13 +85,7 @@ public sealed partial class AdamW : IDisposable
             throw new InvalidInputException($"AdamW expects a finite learning rate of at least 0, but it is {learningRate}.");
         }
 
-        int step = StepCount + 1;
-        factors = new StepFactors
-        {
-            StepSize = (float)(learningRate / (1 - Math.Pow(Options.Beta1, step))),
-            RootCorrection = (float)(1 / Math.Sqrt(1 - Math.Pow(Options.Beta2, step))),
-            Shrink = (float)(1 - (learningRate * Options.WeightDecay)),
-        };
+        factors = FactorsOf(StepCount + 1, learningRate);
         if (device is CudaDevice)
         {
             UploadFactors();
@@ -198,6 +192,13 @@ public sealed partial class AdamW : IDisposable
             PrepareFor(gpu);
         }
     }
+
+    private StepFactors FactorsOf(int step, float learningRate) => new()
+    {
+        StepSize = (float)(learningRate / (1 - Math.Pow(Options.Beta1, step))),
+        RootCorrection = (float)(1 / Math.Sqrt(1 - Math.Pow(Options.Beta2, step))),
+        Shrink = (float)(1 - (learningRate * Options.WeightDecay)),
+    };
 
     private void RequireBegun()
     {

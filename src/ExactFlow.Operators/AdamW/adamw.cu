@@ -51,3 +51,20 @@ extern "C" __global__ void __launch_bounds__(256) adamw_update(const AdamWArgs g
         if (c.working) store(c.working, i, value);
     }
 }
+
+// Steps whose factors were written down beforehand, so that many of them follow each other without the host: take the factors of the step that is next ...
+struct ScheduledArgs { const StepState* schedule; StepState* state; int* position; const float* loss; int* record; };
+
+extern "C" __global__ void __launch_bounds__(32) adamw_take(const ScheduledArgs g)
+{
+    if (threadIdx.x == 0) *g.state = g.schedule[*g.position];
+}
+
+// ... and, after it, note its loss and whether it was applied, and go on to the next. The record is the sum of the losses (a float32) and the number of steps applied.
+extern "C" __global__ void __launch_bounds__(32) adamw_note(const ScheduledArgs g)
+{
+    if (threadIdx.x != 0) return;
+    ((float*)g.record)[0] += *g.loss;
+    g.record[1] += g.state->is_finite;
+    *g.position += 1;
+}

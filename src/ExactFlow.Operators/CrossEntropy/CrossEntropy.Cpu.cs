@@ -14,6 +14,27 @@ public static unsafe partial class CrossEntropy
     /// </summary>
     private static int BlockRows(int tokens, int vocabulary) => Math.Min(tokens, Math.Clamp((32 << 20) / sizeof(float) / vocabulary / 64 * 64, 128, 512));
 
+    private static void CountHits(ReadOnlySpan<float> logits, ReadOnlySpan<int> targets, int ignoreIndex, Span<int> hits)
+    {
+        for (int row = 0; row < targets.Length; row++)
+        {
+            if (targets[row] == ignoreIndex)
+            {
+                continue;
+            }
+
+            ReadOnlySpan<float> ofRow = logits.Slice(row * hits.Length, hits.Length);
+            float asked = ofRow[targets[row]];
+            int larger = float.IsNaN(asked) ? 0 : targets[row];
+            for (int i = 0; i < ofRow.Length && larger == targets[row]; i++)
+            {
+                larger = ofRow[i] < asked || (ofRow[i] == asked && i >= targets[row]) ? larger : -1;
+            }
+
+            hits[targets[row]] += larger == targets[row] && !float.IsNaN(asked) ? 1 : 0;
+        }
+    }
+
     private static void Forward(
         CpuDevice device, Tensor hidden, Tensor headWeight, Tensor targets, int ignoreIndex, int counted, Tensor loss, Tensor? hiddenGradient, Tensor? weightGradient)
     {

@@ -16,6 +16,10 @@ public static unsafe partial class CrossEntropy
     private const long MaxLogitBytes = 512L << 20;
 
     private const int MaxBlockRows = 4096, BlockStep = 128;
+
+    /// <summary>Logits of this size stay in the second-level cache, and launches are what blocks would cost.</summary>
+    private const long FewLogitBytes = 32L << 20;
+
     private static readonly KernelName Rows = KernelName.Of("cross_entropy_rows");
 
     private static void Forward(
@@ -99,7 +103,7 @@ public static unsafe partial class CrossEntropy
             device.Multiply(new MatrixProduct { Rows = rows, Columns = vocabulary, Depth = dim, A = states, B = head with { Transposed = true }, C = z });
             arguments.Targets = targets + ((nint)first * sizeof(int));
             arguments.Losses = losses + ((nint)first * sizeof(float));
-            int threads = Math.Clamp((vocabulary + 127) / 128 * 32, 32, 512);
+            int threads = Math.Clamp((vocabulary + 127) / 128 * 32, 32, 1024);
             CudaLaunch.Run(device, Source, Rows, hidden.DType, new LaunchGeometry(rows, 1, 1, threads, 1, 1, 0), arguments);
             if (hiddenGradient is not null)
             {
@@ -115,9 +119,32 @@ public static unsafe partial class CrossEntropy
         }
     }
 
-    /// <summary>Blocks of about equal size, as few as the memory allows.</summary>
+    private static void CountHits(CudaDevice device, Tensor logits, Tensor targets, int ignoreIndex, Tensor hits)
+    {
+        const int Threads = 256, RowsPerBlock = Threads / 32;
+        var arguments = new HitsArguments
+        {
+            Logits = logits.Address,
+            Targets = targets.Address,
+            Hits = hits.Address,
+            Rows = targets.Count,
+            Vocabulary = logits.Shape[1],
+            Ignore = ignoreIndex,
+        };
+        if (arguments.Rows > 0)
+        {
+            CudaLaunch.Run(device, Source, "cross_entropy_hits", new LaunchGeometry(checked((int)((arguments.Rows + RowsPerBlock - 1) / RowsPerBlock)), 1, 1, Threads, 1, 1, 0), arguments);
+        }
+    }
+
+    /// <summary>Blocks of about equal size, as few as the memory allows; all tokens at once where their logits are few.</summary>
     private static int TokensAtATime(int tokens, int stride)
     {
+        if ((long)tokens * stride * sizeof(float) <= FewLogitBytes)
+        {
+            return tokens;
+        }
+
         int most = (int)Math.Clamp(MaxLogitBytes / sizeof(float) / stride / BlockStep * BlockStep, BlockStep, MaxBlockRows);
         int blocks = (tokens + most - 1) / most;
         return Math.Min(tokens, ((tokens + blocks - 1) / blocks + BlockStep - 1) / BlockStep * BlockStep);
@@ -146,6 +173,15 @@ public static unsafe partial class CrossEntropy
         public nint Targets, Losses, Scale, Loss;
         public long Tokens;
         public int Vocabulary, Ignore, WantsGradient;
+    }
+
+    /// <summary><c>HitsArgs</c> of cross_entropy.cu.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct HitsArguments
+    {
+        public nint Logits, Targets, Hits;
+        public long Rows;
+        public int Vocabulary, Ignore;
     }
 
     [StructLayout(LayoutKind.Sequential)]

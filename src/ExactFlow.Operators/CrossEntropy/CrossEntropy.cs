@@ -73,6 +73,47 @@ public static partial class CrossEntropy
         return losses;
     }
 
+    /// <summary>
+    /// Counts, by class, the targets that have the largest logit of all (the first of equal ones): the numerators of accuracy and of recall. Records nothing.
+    /// </summary>
+    /// <param name="hidden">Float32 [..., dim], the states before the head; on a GPU also bfloat16.</param>
+    /// <param name="headWeight">[vocabulary, dim], in the format of <paramref name="hidden"/>.</param>
+    /// <param name="targets">Int32, one token id per row of <paramref name="hidden"/>.</param>
+    /// <param name="hits">Int32 [vocabulary]: each class's count is raised by its hits.</param>
+    /// <param name="ignoreIndex">The target value that is left out.</param>
+    /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, or the device has no form of the operator.</exception>
+    public static void CountHits(Tensor hidden, Tensor headWeight, Tensor targets, Tensor hits, int ignoreIndex = DefaultIgnoreIndex)
+    {
+        Device device = Validate(hidden, headWeight, targets);
+        Require.Int32(nameof(CrossEntropy), nameof(hits), hits);
+        Require.SameDevice(nameof(CrossEntropy), nameof(hidden), hidden, nameof(hits), hits);
+        if (hits.Shape.Rank != 1 || hits.Shape[0] != headWeight.Shape[0])
+        {
+            throw new InvalidInputException($"CrossEntropy counts hits in [vocabulary] of headWeight {headWeight.Shape}, but hits is {hits.Shape}.");
+        }
+
+        if (device.CurrentStep is { RecordsGradients: true })
+        {
+            throw new InvalidInputException("CrossEntropy was to count hits, which have no gradient, in a step that records gradients; open the step with recordGradients: false.");
+        }
+
+        Tensor logits = Linear.Apply(hidden.Reshape([checked((int)targets.Count), headWeight.Shape[1]]), headWeight, outputType: DType.Float32);
+        switch (device)
+        {
+            case CpuDevice:
+                CountTargets(targets.Span<int>(), headWeight.Shape[0], ignoreIndex);
+                CountHits(logits.Span<float>(), targets.Span<int>(), ignoreIndex, hits.Span<int>());
+                break;
+            case CudaDevice gpu:
+                CountHits(gpu, logits, targets, ignoreIndex, hits);
+                break;
+            default:
+                throw Require.Implementation(nameof(CrossEntropy), device);
+        }
+
+        logits.Dispose();
+    }
+
     private static Device Validate(Tensor hidden, Tensor headWeight, Tensor targets)
     {
         ArgumentNullException.ThrowIfNull(hidden);

@@ -71,7 +71,8 @@ template <typename T> __device__ __forceinline__ void store_gradient4(T* gradien
     store4(gradient + i, x);
 }
 
-// A block per token. First pass: maximum and sum of exponentials of each thread's share, together, then of the row. Second pass: the gradient.
+// A block per token, of many threads, so that the rows that are worked on at a time still lie in the second-level cache when the second pass reads them.
+// First pass: maximum and sum of exponentials of each thread's share, together, then of the row. Second pass: the gradient.
 template <typename T> __device__ __forceinline__ void cross_entropy_rows(const CrossEntropyArgs& g)
 {
     __shared__ float room[32];
@@ -119,7 +120,29 @@ template <typename T> __device__ __forceinline__ void cross_entropy_rows(const C
     }
 }
 
-BOTH_TYPES(cross_entropy_rows, CrossEntropyArgs, 512)
+BOTH_TYPES(cross_entropy_rows, CrossEntropyArgs, 1024)
+
+// Targets that have the largest logit of their row, the first of equal ones, counted by class; a warp per row. A row with NaN counts for none.
+struct HitsArgs { const float* logits; const int* targets; int* hits; i64 rows; int vocabulary, ignore; };
+
+extern "C" __global__ void __launch_bounds__(256) cross_entropy_hits(const HitsArgs g)
+{
+    const int lane = threadIdx.x & 31;
+    const i64 row = (i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (row >= g.rows) return;
+    const int target = g.targets[row];
+    if (target == g.ignore || target < 0 || target >= g.vocabulary) return;
+    const float* logits = g.logits + row * g.vocabulary;
+    const float asked = logits[target];
+    float better = asked == asked ? 0.f : 1.f;
+    for (int i = lane; i < g.vocabulary; i += 32)
+    {
+        const float x = logits[i];
+        if (!(i < target ? x < asked : x <= asked)) better = 1.f;
+    }
+    better = warp_sum(better);
+    if (lane == 0 && better == 0.f) atomicAdd(g.hits + target, 1);
+}
 
 // to = factor * from, or to += that. In place nothing is done where the factor is 1, which it is when the loss is what was differentiated.
 struct ScaledArgs { Target target; const void* from; const float* factor; i64 count; int whole; };

@@ -24,7 +24,7 @@ internal static class DecodeMixer
         int keyDim = layer.KeyDim, valueDim = layer.ValueDim;
         int width = layer.QueryFilter.Shape[1];
         int channels = (2 * keyDim) + valueDim;
-        int sharedBytes = (channels + (((2 * Warps) + 1) * valueDim) + (channels * ((2 * width) - 1))) * sizeof(float);
+        int sharedBytes = ((channels * 2 * width) + (((2 * Warps) + 2) * valueDim) + Warps) * sizeof(float);
         var arguments = new Arguments
         {
             Projected = projected.Address,
@@ -58,7 +58,7 @@ internal static class DecodeMixer
             Scale = 1 / MathF.Sqrt(keyDim),
             Epsilon = layer.Epsilon,
         };
-        string kernel = valueDim % 4 != 0 || valueDim > 128 ? "decode_mixer_any" : keyDim switch { 64 => "decode_mixer_64", 128 => "decode_mixer_128", _ => "decode_mixer_any" };
+        string kernel = valueDim % 4 != 0 || valueDim > 128 || width != 4 ? "decode_mixer_any" : keyDim switch { 64 => "decode_mixer_64", 128 => "decode_mixer_128", _ => "decode_mixer_any" };
         var geometry = new LaunchGeometry(projected.Shape[0] * layer.KeyHeads, 1, 1, Threads, 1, 1, sharedBytes) { BeginsEarly = true };
         CudaLaunch.Run(device, Source, kernel, geometry, arguments);
     }

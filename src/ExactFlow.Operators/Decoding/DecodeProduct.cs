@@ -21,6 +21,8 @@ internal static class DecodeProduct
     private const int Threads = 256;
     private const int Warps = Threads / 32;
     private const int TileRows = 8;
+    private const int UnitDepth = 32;
+    private const int PieceBytes = 16;
 
     /// <summary>y = norm(x) W^T for several W at once, their results side by side.</summary>
     /// <param name="device">Where everything lives.</param>
@@ -37,15 +39,15 @@ internal static class DecodeProduct
 
         arguments.Y = y.Address;
         arguments.YStride = y.Shape[1];
-        (int rows, int tiles, string kernel) = arguments.Batch switch
+        Instance instance = arguments.Batch switch
         {
-            <= 8 when arguments.Tiles <= 8 * device.MultiprocessorCount => (8, 1, "decode_store_8x1"),
-            <= 8 => (8, 2, "decode_store_8x2"),
-            <= 16 => (16, 2, "decode_store_16x2"),
-            <= 32 => (32, 4, "decode_store_32x4"),
-            _ => (64, 4, "decode_store_64x4"),
+            <= 8 when arguments.Tiles <= 8 * device.MultiprocessorCount => new("decode_store_8x1x4", 8, 1, 4),
+            <= 8 => new("decode_store_8x2x4", 8, 2, 4),
+            <= 16 => new("decode_store_16x2x4", 16, 2, 4),
+            <= 32 => new("decode_store_32x4x2", 32, 4, 2),
+            _ => new("decode_store_64x4x2", 64, 4, 2),
         };
-        Launch(device, kernel, arguments, (arguments.Tiles + tiles - 1) / tiles, rows, tiles);
+        Launch(device, instance, arguments, (arguments.Tiles + instance.Tiles - 1) / instance.Tiles);
     }
 
     /// <summary>y = SiLU(gate) up with gate = norm(x) W_gate^T and up = norm(x) W_up^T.</summary>
@@ -63,14 +65,15 @@ internal static class DecodeProduct
         arguments.Tiles = tiles;
         arguments.Y = y.Address;
         arguments.YStride = y.Shape[1];
-        (int rows, int pairs, string kernel) = arguments.Batch switch
+        Instance instance = arguments.Batch switch
         {
-            <= 8 => (8, 1, "decode_swiglu_8x2"),
-            <= 16 => (16, 1, "decode_swiglu_16x2"),
-            <= 32 => (32, 2, "decode_swiglu_32x4"),
-            _ => (64, 2, "decode_swiglu_64x4"),
+            <= 8 => new("decode_swiglu_8x2x4", 8, 2, 4),
+            <= 16 => new("decode_swiglu_16x2x4", 16, 2, 4),
+            <= 32 => new("decode_swiglu_32x4x2", 32, 4, 2),
+            _ => new("decode_swiglu_64x4x2", 64, 4, 2),
         };
-        Launch(device, kernel, arguments, (tiles + pairs - 1) / pairs, rows, 2 * pairs);
+        int pairs = instance.Tiles / 2;
+        Launch(device, instance, arguments, (tiles + pairs - 1) / pairs);
     }
 
     /// <summary>Adds x W^T to the residual stream, and leaves there what the next norm needs.</summary>
@@ -88,23 +91,26 @@ internal static class DecodeProduct
         arguments.NextNorm = nextNorm.Address;
         arguments.NextX = stream.Scaled.Address;
         arguments.NextSquares = stream.Squares.Address;
-        (int rows, string kernel) = arguments.Batch switch
+        Instance instance = arguments.Batch switch
         {
-            <= 8 => (8, "decode_residual_8x1"),
-            <= 16 => (16, "decode_residual_16x1"),
-            <= 32 => (32, "decode_residual_32x1"),
-            _ => (64, "decode_residual_64x1"),
+            <= 8 when arguments.Depth > 4 * UnitDepth * Warps => new("decode_residual_8x1x12", 8, 1, 12),
+            <= 8 => new("decode_residual_8x1x4", 8, 1, 4),
+            <= 16 => new("decode_residual_16x1x4", 16, 1, 4),
+            <= 32 => new("decode_residual_32x1x4", 32, 1, 4),
+            _ => new("decode_residual_64x1x4", 64, 1, 4),
         };
-        Launch(device, kernel, arguments, arguments.Tiles, rows, 1);
+        Launch(device, instance, arguments, arguments.Tiles);
     }
 
-    /// <summary>Launches the instance for so many sequences and tiles of weight rows per block.</summary>
-    private static void Launch(CudaDevice device, string kernel, in Arguments arguments, int blocks, int rows, int tiles)
+    private static void Launch(CudaDevice device, Instance instance, in Arguments arguments, int blocks)
     {
-        int sharedBytes = Warps * rows * TileRows * tiles * sizeof(float);
-        var geometry = new LaunchGeometry(blocks, (arguments.Batch + rows - 1) / rows, 1, Threads, 1, 1, sharedBytes) { BeginsEarly = true };
-        CudaLaunch.Run(device, Source, kernel, geometry, arguments);
+        int sharedBytes = (instance.Units * instance.Tiles * Threads * PieceBytes) + (Warps * instance.Sequences * TileRows * instance.Tiles * sizeof(float));
+        var geometry = new LaunchGeometry(blocks, (arguments.Batch + instance.Sequences - 1) / instance.Sequences, 1, Threads, 1, 1, sharedBytes) { BeginsEarly = true };
+        CudaLaunch.Run(device, Source, instance.Kernel, geometry, arguments);
     }
+
+    /// <summary>A kernel: sequences and tiles of weight rows per block, units of weights that it keeps under way.</summary>
+    private readonly record struct Instance(string Kernel, int Sequences, int Tiles, int Units);
 
     [StructLayout(LayoutKind.Sequential)]
     private struct Part
@@ -130,8 +136,8 @@ internal static class DecodeProduct
         public nint Y;
         public long YStride;
         public nint Residual, NextNorm, NextX, NextSquares;
-        public int Batch, Depth, PartCount, Tiles, SquareCount, NormWidth;
-        public float Epsilon;
+        public int Batch, Depth, PartCount, Tiles, SquareCount;
+        public float NormShare, Epsilon;
 
         public static Arguments Of(in DecodeInput x) => new()
         {
@@ -141,7 +147,7 @@ internal static class DecodeProduct
             SquareCount = x.Squares?.Shape[1] ?? 0,
             Batch = x.X.Shape[0],
             Depth = x.Width,
-            NormWidth = x.Width,
+            NormShare = 1f / x.Width,
             Epsilon = x.Epsilon,
         };
 

@@ -43,9 +43,8 @@ internal static class DecodeSample
     /// <summary>Begins the stream of the next step with the tokens that <paramref name="memory"/> holds.</summary>
     public static void Begin(CudaDevice device, DecodeSampleMemory memory, DecodeEmbedding next) => Launch(device, "decode_embed", Embed(memory, next));
 
-    /// <summary>Begins when all before has ended: the kernels of a token may begin early only as far back as to this one.</summary>
     private static void Launch(CudaDevice device, string kernel, in Arguments arguments)
-        => CudaLaunch.Run(device, Source, kernel, new LaunchGeometry(arguments.Batch, 1, 1, Threads, 1, 1, 0), arguments);
+        => CudaLaunch.Run(device, Source, kernel, new LaunchGeometry(arguments.Batch, 1, 1, Threads, 1, 1, 0) { BeginsEarly = true }, arguments);
 
     private static Arguments Embed(DecodeSampleMemory memory, DecodeEmbedding? next)
     {

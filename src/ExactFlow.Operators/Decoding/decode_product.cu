@@ -3,11 +3,15 @@
 #include "overlap.cuh"
 
 // Products of a few rows with weight matrices, as a token of each of several sequences needs them: y[b, n] = sum_k x[b, k] w[n, k]. The weights are read
-// once, and reading them is all the time there is to spend, so they go from memory straight into the registers of the tensor cores.
+// once, and reading them is all the time there is to spend.
 //
 // mma.m16n8k16 takes 16 sequences as rows and 8 weight rows as columns. The order of k within a sum is free, so a lane's fragments are whatever 16 bytes
 // it reads: in a unit of 32 values of k, lane (g, t) = (lane / 4, lane % 4) holds values 8 t .. 8 t + 7 of weight row g and of sequences g and g + 8, which
 // are the operands of two products. Four lanes read 64 bytes of a row, and a warp reads its share of the row in one go.
+//
+// Weights do not depend on the kernel ahead, so a block asks for them before it waits for that one. They go by asynchronous copies into shared memory, of
+// which a multiprocessor has room for the blocks of several kernels, while registers would be full with those of one. Each thread reads back what it has
+// copied itself: no barrier.
 //
 // The eight warps of a block split k and add up in shared memory. An RMSNorm in front of the product costs one factor per sequence, applied to the sums: its
 // weight is in x already, and the squares it needs come in pieces from the kernel that made x.
@@ -20,14 +24,14 @@ struct ProductArgs
     const float* squares;                 // [batch, square_count], pieces of the sums of squares, or null for no norm
     void* y; i64 y_stride;                // [batch, y_stride]
     float* residual; const float* next_norm; bf16* next_x; float* next_squares;
-    int batch, depth, part_count, tiles, square_count, norm_width;      // depth is a multiple of 8
-    float epsilon;
+    int batch, depth, part_count, tiles, square_count;      // depth is a multiple of 8
+    float norm_share, epsilon;                                 // 1 / width of the norm
 };
 
 // What becomes of the sums: stored as float32; gate and up combined as SiLU(gate) up; added to the residual stream, with what the next norm needs.
 enum After { STORE, SWIGLU, RESIDUAL };
 
-constexpr int WARPS = 8;
+constexpr int WARPS = 8, THREADS = WARPS * 32;
 
 __device__ __forceinline__ uint4 piece(const bf16* p, bool inside) { return inside ? *reinterpret_cast<const uint4*>(p) : make_uint4(0, 0, 0, 0); }
 
@@ -38,13 +42,17 @@ __device__ __forceinline__ int part_of(const ProductArgs& g, int tile)
     return part;
 }
 
-// 1 / sqrt(mean(x^2) + epsilon): the factor of sequence b, by a warp.
-__device__ __forceinline__ float norm_factor(const ProductArgs& g, int b, int lane)
+// A lane's part of the squares of sequence b, and the factor 1 / sqrt(mean(x^2) + epsilon) that the parts of all lanes make.
+__device__ __forceinline__ float squares_of(const ProductArgs& g, int b, int lane)
 {
-    if (g.squares == nullptr) return 1.f;
     float sum = 0.f;
-    for (int i = lane; i < g.square_count; i += 32) sum += g.squares[(i64)b * g.square_count + i];
-    return 1.f / sqrtf(warp_sum(sum) / g.norm_width + g.epsilon);
+    if (g.squares != nullptr)
+        for (int i = lane; i < g.square_count; i += 32) sum += g.squares[(i64)b * g.square_count + i];
+    return sum;
+}
+__device__ __forceinline__ float norm_factor(const ProductArgs& g, float squares)
+{
+    return g.squares == nullptr ? 1.f : rsqrtf(warp_sum(squares) * g.norm_share + g.epsilon);
 }
 
 // The operands of a lane in one unit of k: of sequences group and group + 8 of every tile of 16. Eight sequences are half a tile.
@@ -73,14 +81,15 @@ template <int ROWS> struct Sequences
     }
 };
 
-// ROWS sequences times NT tiles of 8 weight rows. A warp keeps UNITS units of its share of k under way, and x for AHEAD of them: whatever has been
+// ROWS sequences times NT tiles of 8 weight rows. A thread keeps UNITS units of its share of k under way, and x for AHEAD of them: whatever has been
 // multiplied is asked for anew, further on, at once.
-template <int ROWS, int NT, int AFTER> __device__ __forceinline__ void decode_product(const ProductArgs& g)
+template <int ROWS, int NT, int UNITS, int AFTER> __device__ __forceinline__ void decode_product(const ProductArgs& g)
 {
-    constexpr int N = NT * 8, UNITS = NT <= 2 ? 4 : 2, AHEAD = ROWS == 8 ? UNITS : 1, TILES = Sequences<ROWS>::TILES, HALVES = Sequences<ROWS>::HALVES;
+    constexpr int N = NT * 8, AHEAD = ROWS == 8 ? (UNITS < 6 ? UNITS : 6) : 1, TILES = Sequences<ROWS>::TILES, HALVES = Sequences<ROWS>::HALVES;
     DYNAMIC_SHARED(shared);
     __shared__ float factors[ROWS];
-    float* sums = (float*)shared;
+    uint4* weights = (uint4*)shared + threadIdx.x;                     // [unit][tile][thread]
+    float* sums = (float*)(shared + UNITS * NT * THREADS * 16);
     let_next_begin();
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane >> 2, k8 = (lane & 3) * 8;
     int first_tile = blockIdx.x * (AFTER == SWIGLU ? NT / 2 : NT), first_row = blockIdx.y * ROWS, rows = min(ROWS, g.batch - first_row);
@@ -98,25 +107,28 @@ template <int ROWS, int NT, int AFTER> __device__ __forceinline__ void decode_pr
 
     // Beyond its share a warp multiplies zeros.
     int units = (g.depth + 31) / 32, share = (units + WARPS - 1) / WARPS, begin = warp * share, end = min(units, begin + share);
-    uint4 weights[UNITS][NT];
-    Sequences<ROWS> x[AHEAD];
+    auto ask = [&](int slot, int unit)
+    {
+        bool inside = unit < end && unit * 32 + k8 < g.depth;
 #pragma unroll
-    for (int u = 0; u < UNITS; u++)
+        for (int j = 0; j < NT; j++) cp16(weights + (slot * NT + j) * THREADS, w[j] + (inside ? unit * 32 : 0), inside);
+        cp_commit();
+    };
 #pragma unroll
-        for (int j = 0; j < NT; j++) weights[u][j] = piece(w[j] + (begin + u) * 32, begin + u < end && (begin + u) * 32 + k8 < g.depth);
+    for (int u = 0; u < UNITS; u++) ask(u, begin + u);
+
+    // The first element this thread will add to.
+    int column = first_tile * 8 + (threadIdx.x & 7), element = threadIdx.x >> 3;
+    bool adds = AFTER == RESIDUAL && element < rows && column < g.parts[0].rows;
+    float next_norm = adds ? g.next_norm[column] : 0.f;
     wait_for_previous();
+    Sequences<ROWS> x[AHEAD];
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) x[u].load(g, first_row + group, (begin + u) * 32 + k8, begin + u < end);
 
-    // The first element this thread will add to, on its way while the sums are made.
-    int column = first_tile * 8 + (threadIdx.x & 7), element = threadIdx.x >> 3;
-    bool adds = AFTER == RESIDUAL && element < rows && column < g.parts[0].rows;
-    float old = adds ? g.residual[(i64)(first_row + element) * g.parts[0].rows + column] : 0.f, next_norm = adds ? g.next_norm[column] : 0.f;
-    for (int r = warp; r < rows; r += WARPS)
-    {
-        float factor = norm_factor(g, first_row + r, lane);
-        if (lane == 0) factors[r] = factor;
-    }
+    // What that element is so far, and the squares of the first sequence whose factor this warp makes, on their way while the sums are made.
+    float old = adds ? g.residual[(i64)(first_row + element) * g.parts[0].rows + column] : 0.f;
+    float squares = warp < rows ? squares_of(g, first_row + warp, lane) : 0.f;
 
     float d[TILES][NT][4];
 #pragma unroll
@@ -127,18 +139,23 @@ template <int ROWS, int NT, int AFTER> __device__ __forceinline__ void decode_pr
 #pragma unroll
         for (int u = 0; u < UNITS; u++)
         {
-            int next = unit + u + UNITS, next_x = unit + u + AHEAD;
             Sequences<ROWS> now = x[u % AHEAD];
-            x[u % AHEAD].load(g, first_row + group, next_x * 32 + k8, next_x < end);
+            x[u % AHEAD].load(g, first_row + group, (unit + u + AHEAD) * 32 + k8, unit + u + AHEAD < end);
+            cp_wait<UNITS - 1>();
 #pragma unroll
             for (int j = 0; j < NT; j++)
             {
-                uint4 b = weights[u][j];
-                weights[u][j] = piece(w[j] + next * 32, next < end && next * 32 + k8 < g.depth);
+                uint4 b = weights[(u * NT + j) * THREADS];
 #pragma unroll
                 for (int m = 0; m < TILES; m++) now.multiply(d[m][j], m, b);
             }
+            ask(u, unit + u + UNITS);
         }
+    for (int r = warp; r < rows; r += WARPS)
+    {
+        float factor = norm_factor(g, r == warp ? squares : squares_of(g, first_row + r, lane));
+        if (lane == 0) factors[r] = factor;
+    }
 
     // Sums [warp][sequence][weight row].
 #pragma unroll
@@ -199,19 +216,20 @@ template <int ROWS, int NT, int AFTER> __device__ __forceinline__ void decode_pr
     }
 }
 
-// Blocks per multiprocessor: enough that the reads under way fill the memory's latency.
-#define PRODUCT(name, ROWS, NT, AFTER) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, ROWS <= 16 ? 3 : ROWS == 32 ? 2 : 1) decode_##name##_##ROWS##x##NT(const ProductArgs g) { decode_product<ROWS, NT, AFTER>(g); }
-#define PRODUCTS(ROWS, NT) \
-    PRODUCT(store, ROWS, NT, STORE) \
-    PRODUCT(swiglu, ROWS, NT, SWIGLU)
+// The instances: sequences, tiles of weight rows, units of weights under way, blocks per multiprocessor. The host knows the first three.
+#define PRODUCT(name, ROWS, NT, UNITS, BLOCKS, AFTER) \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) decode_##name##_##ROWS##x##NT##x##UNITS(const ProductArgs g) { decode_product<ROWS, NT, UNITS, AFTER>(g); }
+#define PRODUCTS(ROWS, NT, UNITS, BLOCKS) \
+    PRODUCT(store, ROWS, NT, UNITS, BLOCKS, STORE) \
+    PRODUCT(swiglu, ROWS, NT, UNITS, BLOCKS, SWIGLU)
 
-PRODUCTS(8, 2)
-PRODUCTS(16, 2)
-PRODUCTS(32, 4)
-PRODUCTS(64, 4)
-PRODUCT(store, 8, 1, STORE)
-PRODUCT(residual, 8, 1, RESIDUAL)
-PRODUCT(residual, 16, 1, RESIDUAL)
-PRODUCT(residual, 32, 1, RESIDUAL)
-PRODUCT(residual, 64, 1, RESIDUAL)
+PRODUCTS(8, 2, 4, 4)
+PRODUCTS(16, 2, 4, 3)
+PRODUCTS(32, 4, 2, 2)
+PRODUCTS(64, 4, 2, 1)
+PRODUCT(store, 8, 1, 4, 4, STORE)
+PRODUCT(residual, 8, 1, 4, 4, RESIDUAL)
+PRODUCT(residual, 8, 1, 12, 4, RESIDUAL)
+PRODUCT(residual, 16, 1, 4, 3, RESIDUAL)
+PRODUCT(residual, 32, 1, 4, 2, RESIDUAL)
+PRODUCT(residual, 64, 1, 4, 1, RESIDUAL)

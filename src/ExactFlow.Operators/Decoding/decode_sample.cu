@@ -42,12 +42,32 @@ struct Shared
 struct Logits
 {
     const float* values; const unsigned char* seen; double penalty;
-    __device__ __forceinline__ double operator()(int i) const
-    {
-        double x = values[i];
-        return seen == nullptr || !seen[i] ? x : x > 0 ? x / penalty : x * penalty;
-    }
+    __device__ __forceinline__ bool is_seen(int i) const { return seen != nullptr && seen[i]; }
+    __device__ __forceinline__ double changed(double x, bool is_seen) const { return !is_seen ? x : x > 0 ? x / penalty : x * penalty; }
+    __device__ __forceinline__ double operator()(int i) const { return changed(values[i], is_seen(i)); }
 };
+
+// visit(i, logit) for the thread's tokens. Logits come a batch at a time: what is done with one, such as an atomic operation, holds up the loads behind it.
+template <typename F> __device__ __forceinline__ void each_logit(int vocabulary, const Logits& logits, F visit)
+{
+    constexpr int BATCH = 8;
+#pragma unroll 1
+    for (int first = threadIdx.x; first < vocabulary; first += THREADS * BATCH)
+    {
+        float x[BATCH];
+        bool is_seen[BATCH];
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+        {
+            int i = first + j * THREADS;
+            x[j] = i < vocabulary ? logits.values[i] : 0.f;
+            is_seen[j] = i < vocabulary && logits.is_seen(i);
+        }
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            if (first + j * THREADS < vocabulary) visit(first + j * THREADS, logits.changed(x[j], is_seen[j]));
+    }
+}
 
 // The tokens still in the race: in falling order of logits, those up to and including (key, token), and of these those of at least a weight.
 struct Kept { bool sorted; u32 key; int token; u64 least; };
@@ -215,17 +235,15 @@ __device__ __forceinline__ int find_highest(Shared& s, const SampleArgs& g, cons
 {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, place = g.vocabulary, wrong = 0;
     double best = -__longlong_as_double(0x7FF0000000000000ll);
-#pragma unroll 8
-    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
+    each_logit(g.vocabulary, logits, [&](int i, double x)
     {
-        wrong |= !(logits.values[i] < __uint_as_float(0x7F800000u));
-        double x = logits(i);
+        wrong |= !(x < __longlong_as_double(0x7FF0000000000000ll));
         if (x > best || place == g.vocabulary)
         {
             best = x;
             place = i;
         }
-    }
+    });
 #pragma unroll
     for (int round = 0; round < 2; round++)
     {
@@ -296,14 +314,12 @@ __device__ __forceinline__ int sorted_list(Shared& s, const SampleArgs& g, const
 {
     if (threadIdx.x == 0) s.count = 0;
     __syncthreads();
-#pragma unroll 4
-    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS)
+    each_logit(g.vocabulary, logits, [&](int i, double x)
     {
-        double x = logits(i);
-        if (coarse_bin(g, x, highest) < coarse) continue;
+        if (coarse_bin(g, x, highest) < coarse) return;
         int place = atomicAdd(&s.count, 1);
         if (place < LIST) s.bins[place] = (u64)key_of(x) << 32 | (u32)~i;
-    }
+    });
     __syncthreads();
     int count = s.count, size = 2;
     if (count > LIST) return -1;
@@ -365,8 +381,7 @@ __device__ __forceinline__ int draw(Shared& s, const SampleArgs& g, const Logits
     {
         for (int i = threadIdx.x; i < BINS; i += THREADS) s.bins[i] = 0;
         __syncthreads();
-#pragma unroll 4
-        for (int i = threadIdx.x; i < g.vocabulary; i += THREADS) atomicAdd((u32*)&s.bins[coarse_bin(g, logits(i), highest)], 1u);
+        each_logit(g.vocabulary, logits, [&](int, double x) { atomicAdd((u32*)&s.bins[coarse_bin(g, x, highest)], 1u); });
         __syncthreads();
         u64 target = min(g.top_k, g.vocabulary);
         int coarse = find_bin(s, target), count = sorted_list(s, g, logits, highest, coarse);
@@ -374,8 +389,7 @@ __device__ __forceinline__ int draw(Shared& s, const SampleArgs& g, const Logits
     }
 
     u64* weights = g.weights + (i64)sequence * g.vocabulary;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < g.vocabulary; i += THREADS) weights[i] = weight_of(g, logits(i), highest);
+    each_logit(g.vocabulary, logits, [&](int i, double x) { weights[i] = weight_of(g, x, highest); });
     __syncthreads();
     Kept kept = {false, 0, 0, 0};
     if (g.top_k > 0 && g.top_k < g.vocabulary) kept = find_prefix(s, g, logits, weights, kept, highest, BY_NUMBER, g.top_k);
@@ -400,29 +414,41 @@ __device__ __forceinline__ int draw(Shared& s, const SampleArgs& g, const Logits
     return sorted ? find_prefix(s, g, logits, weights, kept, highest, BY_WEIGHT, target).token : find_token(s, g, logits, weights, kept, true, 0, BY_WEIGHT, target);
 }
 
-// The residual stream begins with the token's embedding; beside it what the first norm needs: times the norm's weight, and its squares in tiles of eight.
+// The residual stream begins with the token's embedding; beside it what the first norm needs: times the norm's weight, and its squares in tiles of eight,
+// which as many neighbouring threads add up.
 __device__ __forceinline__ void embed(const SampleArgs& g, int sequence, int token)
 {
     const bf16* row = g.embeddings + (i64)token * g.hidden;
     int tiles = (g.hidden + 7) / 8;
-    for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x)
+    for (int first = threadIdx.x; first < (tiles * 8 + 31) / 32 * 32; first += THREADS)
     {
-        float squares = 0.f;
-        for (int n = tile * 8; n < min(tile * 8 + 8, g.hidden); n++)
+        float x = 0.f;
+        if (first < g.hidden)
         {
-            float x = to_float(row[n]);
-            g.residual[(i64)sequence * g.hidden + n] = x;
-            store(g.next_x, sequence * g.x_stride + n, x * g.next_norm[n]);
-            squares += x * x;
+            x = to_float(row[first]);
+            g.residual[(i64)sequence * g.hidden + first] = x;
+            store(g.next_x, sequence * g.x_stride + first, x * g.next_norm[first]);
         }
-        g.next_squares[(i64)sequence * tiles + tile] = squares;
+        float square = x * x;
+        square += __shfl_xor_sync(0xFFFFFFFFu, square, 1);
+        square += __shfl_xor_sync(0xFFFFFFFFu, square, 2);
+        square += __shfl_xor_sync(0xFFFFFFFFu, square, 4);
+        if (first % 8 == 0 && first < tiles * 8) g.next_squares[(i64)sequence * tiles + first / 8] = square;
     }
+}
+
+// The kernels of the next token may begin now, and no sooner: they read the states of this one before they wait, however many kernels lie between, and so must
+// find everything before this kernel ended.
+__device__ __forceinline__ void begin_token()
+{
+    wait_for_previous();
+    let_next_begin();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const SampleArgs g)
 {
     __shared__ Shared s;
-    let_next_begin();
+    begin_token();
     int sequence = blockIdx.x;
     i64 row = (i64)sequence * g.vocabulary;
     Logits logits = {g.logits + row, g.seen == nullptr ? nullptr : g.seen + sequence * g.seen_stride, g.penalty};
@@ -441,6 +467,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) decode_sample(const Sample
 // The embedding of tokens that are known already.
 extern "C" __global__ void __launch_bounds__(THREADS) decode_embed(const SampleArgs g)
 {
-    let_next_begin();
+    begin_token();
     embed(g, blockIdx.x, g.ids[blockIdx.x]);
 }

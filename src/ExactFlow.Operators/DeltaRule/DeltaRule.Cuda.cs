@@ -5,12 +5,16 @@ namespace ExactFlow.Operators;
 
 /// <summary>
 /// The delta rule on a GPU: <c>prepare</c> makes what does not depend on the state, <c>scan</c> carries the state through the chunks, and backwards <c>dscan</c> and <c>grads</c>.
-/// There are two sets of these kernels, for tensor cores (<see cref="DeltaRuleCudaRun"/>) and for everything else (<see cref="DeltaRuleCudaGeneral"/>), and one for decoding.
+/// There are two sets of these kernels, for tensor cores (<see cref="DeltaRuleCudaRun"/>) and for everything else (<see cref="DeltaRuleCudaGeneral"/>), one that does all of it
+/// for small heads (<see cref="DeltaRuleCudaSmall"/>), and one for decoding.
 /// </summary>
 internal static class DeltaRuleCuda
 {
     private const int TileBytes = 64 * 64 * 2;
     private const int StepColumns = 16;
+
+    /// <summary>Value columns of a block that combines segments.</summary>
+    public const int CombinedColumns = 8;
 
     private static readonly KernelName Step64 = KernelName.Of("delta_step_64");
     private static readonly KernelName Step128 = KernelName.Of("delta_step_128");
@@ -25,8 +29,9 @@ internal static class DeltaRuleCuda
 
     /// <summary>Runs the recurrence and records its gradient; see <see cref="DeltaRule.Apply"/>.</summary>
     /// <param name="segments">Segments per sequence, or 0 to choose.</param>
+    /// <param name="slices">Slices of 64 value columns in a block of the tensor-core scans, 1 or 2, or 0 to choose.</param>
     public static DeltaRuleResult Apply(
-        CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0)
+        CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0, int slices = 0)
     {
         DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
         RequireChunkwise(device, options.Form);
@@ -37,7 +42,7 @@ internal static class DeltaRuleCuda
             && Array.Exists([q, k, v, beta, logDecay, options.InitialState], static input => input is { RequiresGrad: true });
         Tensor output = device.Empty(v.Shape, v.DType);
         Tensor? finalState = options.WantFinalState ? device.Empty(DeltaRuleShapes.State(sizes, options.Offsets)) : null;
-        IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, segments, record);
+        IDeltaRuleCudaRun run = Plan(device, inputs, options.Offsets, (segments, slices), record);
         run.Forward(output, finalState);
         if (record)
         {
@@ -101,17 +106,19 @@ internal static class DeltaRuleCuda
     public static int NumberOf(DeltaRuleKind rule) => Array.IndexOf(RuleNumbers, rule.Name);
 
     /// <summary>Dynamic shared memory of each kernel, as its <c>Shared</c> structure (plus room to align it to 1,024 bytes).</summary>
-    public static (int Prepare, int Scan, int Combine, int BackwardScan, int Gradients) SharedBytes(int keyDim)
+    /// <param name="keyDim">64 or 128.</param>
+    /// <param name="slices">Slices of 64 value columns that a block of the scans has.</param>
+    public static (int Prepare, int Scan, int Combine, int Gradients) SharedBytes(int keyDim, int slices)
     {
         int tiles = keyDim / 64;
         const int Scalars = 64 * 16;
-        int scan = (3 * ((((2 * tiles) + 3) * TileBytes) + Scalars)) + ((tiles + 3) * TileBytes) + 1024;
+        int scan = ((4 - slices) * ((((2 * tiles) + 2 + slices) * TileBytes) + Scalars)) + (slices * (tiles + 3) * TileBytes) + 1024;
         int gradients = (4 * tiles * TileBytes) + (2 * (3 + (2 * tiles)) * TileBytes) + (4 * TileBytes) + (2 * Scalars) + (6 * 64 * 4) + 16 + 1024;
         int prepare = Math.Max(2 * 64 * (keyDim + 8) * 2, 2 * 64 * 68 * 4);
-        return (prepare, scan, (2 * keyDim * (keyDim + 4) * 4) + (keyDim * 20 * 4), scan, gradients);
+        return (prepare, scan, (3 * keyDim * (keyDim + 4) * 4) + (keyDim * CombinedColumns * 4), gradients);
     }
 
-    private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, int segments, bool keep)
+    private static IDeltaRuleCudaRun Plan(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, (int Segments, int Slices) wanted, bool keep)
     {
         DeltaRuleSizes sizes = inputs.Sizes;
         if ((long)sizes.Batch * sizes.Time == 0)
@@ -121,7 +128,12 @@ internal static class DeltaRuleCuda
 
         if (UsesTensorCores(device, inputs))
         {
-            return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, segments), keep);
+            return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, wanted), keep);
+        }
+
+        if (wanted.Segments == 0 && DeltaRuleCudaSmall.Takes(sizes, offsets))
+        {
+            return new DeltaRuleCudaSmall(device, inputs, keep);
         }
 
         return General(device, inputs, offsets, keep, hasOutput: true);
@@ -131,7 +143,7 @@ internal static class DeltaRuleCuda
     {
         RequireKeyDim(device, inputs.Sizes);
         return new DeltaRuleCudaGeneral(
-            device, inputs, DeltaRuleCudaPlan.For(inputs.Sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, segments: 1), keep, hasOutput);
+            device, inputs, DeltaRuleCudaPlan.For(inputs.Sizes, offsets, DeltaRuleCudaGeneral.ChunkLength, device.MultiprocessorCount, (1, 1)), keep, hasOutput);
     }
 
     private static void RequireChunkwise(CudaDevice device, DeltaRuleForm form)

@@ -52,11 +52,11 @@ public static unsafe partial class GatedRmsNorm
         };
         nint addresses = arguments.X | arguments.Gate | arguments.OutputGradient | arguments.Weight | inputGradient.Address | gateGradient.Address;
         var rows = CudaRows.Of("GatedRmsNorm", x, addresses);
-        arguments.Rows = rows.Argument;
+        arguments.Rows = rows.ArgumentAhead(device, tensors: 3);
         int blocks = rows.BackwardBlocks(device);
         using var partial = new Scratch(device, weightGradient.IsWanted ? (long)blocks * rows.Dimension * sizeof(float) : 0);
         arguments.Partial = weightGradient.IsWanted ? partial.Address : 0;
-        rows.Backward(device, CudaSource, BackwardKernel, arguments);
+        rows.Backward(device, CudaSource, BackwardKernel, arguments, arguments.Rows.Ahead);
         if (weightGradient.IsWanted)
         {
             CudaFold.Run(device, partial.Address, blocks, rows.Dimension, rows.Dimension, weightGradient);

@@ -83,15 +83,30 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void gated_
     const float share = 1.f / g.rows.dim;
     float sums[P][C::N];
     clear<C, P>(sums);
-    for (i64 first = (i64)blockIdx.x * t.rows; first < g.rows.count; first += (i64)gridDim.x * t.rows)
+    RowsAhead<C, P, 3> ahead(columns, g.rows);
+    auto fetch = [&](i64 row)
+    {
+        const int dim = row < g.rows.count ? g.rows.dim : 0;
+        const i64 start = dim ? row * g.rows.dim : 0;
+        ahead.fetch(0, (const T*)g.x + start, t, dim);
+        ahead.fetch(1, (const T*)g.gate + start, t, dim);
+        ahead.fetch(2, (const T*)g.dy + start, t, dim);
+        ahead.send();
+    };
+    const i64 stride = (i64)gridDim.x * t.rows;
+    fetch((i64)blockIdx.x * t.rows + t.row);
+    for (i64 first = (i64)blockIdx.x * t.rows; first < g.rows.count; first += stride)
     {
         const i64 row = first + t.row;
         const int dim = row < g.rows.count ? g.rows.dim : 0;
         const i64 start = row * g.rows.dim;
+        ahead.advance();
+        fetch(row + stride);
+        ahead.arrive();
         typename C::Raw raw_x[P], raw_gate[P], raw_dy[P];
-        load_row<C, P>(raw_x, (const T*)g.x + start, t, dim);
-        load_row<C, P>(raw_gate, (const T*)g.gate + start, t, dim);
-        load_row<C, P>(raw_dy, (const T*)g.dy + start, t, dim);
+        ahead.take(raw_x, 0, (const T*)g.x + start, t, dim);
+        ahead.take(raw_gate, 1, (const T*)g.gate + start, t, dim);
+        ahead.take(raw_dy, 2, (const T*)g.dy + start, t, dim);
         float squares = 0.f, dot = 0.f;
 #pragma unroll
         for (int p = 0; p < P; p++)
@@ -141,6 +156,7 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void gated_
             }
         }
     }
+    ahead.end();
     if (g.partial) store_columns<C, P>(sums, t, g.rows.dim, g.partial + (i64)blockIdx.x * g.rows.dim, (float*)columns);
 }
 ROW_KERNELS(gated_rms_norm_backward, GatedRmsNormGradArgs)

@@ -62,37 +62,53 @@ public static partial class Linear
             CudaArithmetic.ToBFloat16(device, rounded.Address, gradient.Address, gradient.Count);
         }
 
-        int rows = checked((int)x.Shape.RowCount()), outputs = weight.Shape[0], inputs = weight.Shape[1];
+        int rows = checked((int)x.Shape.RowCount());
         nint dy = isRounded ? rounded.Address : gradient.Address;
         if (x.RequiresGrad)
         {
             Tensor target = x.GradForWrite(out bool accumulate);
-            device.Multiply(new MatrixProduct
-            {
-                Rows = rows,
-                Columns = inputs,
-                Depth = outputs,
-                A = new MatrixOperand(dy, x.DType, outputs),
-                B = new MatrixOperand(weight.Address, weight.DType, inputs),
-                C = new MatrixOperand(target.Address, target.DType, inputs),
-                Accumulate = accumulate,
-            });
+            InputGradient(device, dy, weight, rows, target, accumulate);
         }
 
-        if (weight.RequiresGrad)
+        WeightGradient(device, dy, x, weight, rows);
+    }
+
+    /// <summary>target (+)= dy W.</summary>
+    private static void InputGradient(CudaDevice device, nint dy, Tensor weight, int rows, Tensor target, bool accumulate)
+    {
+        int outputs = weight.Shape[0], inputs = weight.Shape[1];
+        device.Multiply(new MatrixProduct
         {
-            Tensor target = weight.GradForWrite(out bool accumulate);
-            device.Multiply(new MatrixProduct
-            {
-                Rows = outputs,
-                Columns = inputs,
-                Depth = rows,
-                A = new MatrixOperand(dy, x.DType, outputs, Transposed: true),
-                B = new MatrixOperand(x.Address, x.DType, inputs),
-                C = new MatrixOperand(target.Address, target.DType, inputs),
-                Accumulate = accumulate,
-            });
+            Rows = rows,
+            Columns = inputs,
+            Depth = outputs,
+            A = new MatrixOperand(dy, weight.DType, outputs),
+            B = new MatrixOperand(weight.Address, weight.DType, inputs),
+            C = new MatrixOperand(target.Address, target.DType, inputs),
+            Accumulate = accumulate,
+        });
+    }
+
+    /// <summary>dW (+)= dy^T x, where the weight wants a gradient.</summary>
+    private static void WeightGradient(CudaDevice device, nint dy, Tensor x, Tensor weight, int rows)
+    {
+        if (!weight.RequiresGrad)
+        {
+            return;
         }
+
+        int outputs = weight.Shape[0], inputs = weight.Shape[1];
+        Tensor target = weight.GradForWrite(out bool accumulate);
+        device.Multiply(new MatrixProduct
+        {
+            Rows = outputs,
+            Columns = inputs,
+            Depth = rows,
+            A = new MatrixOperand(dy, x.DType, outputs, Transposed: true),
+            B = new MatrixOperand(x.Address, x.DType, inputs),
+            C = new MatrixOperand(target.Address, target.DType, inputs),
+            Accumulate = accumulate,
+        });
     }
 
     private static void FewRows(CudaDevice device, Tensor x, Tensor weight, Tensor? bias, Tensor y, int rows)

@@ -16,24 +16,70 @@ public static partial class Linear
     /// <exception cref="InvalidInputException">Shapes, dtypes or devices do not fit, or the device has no form of the operator.</exception>
     public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias = null, DType? outputType = null)
     {
+        Tape? tape = Recording.TapeFor(x, weight, bias);
+        Tensor y = Compute(x, weight, bias, outputType, isRecorded: tape is not null);
+        tape?.Record(y, () => Backward(x, weight, bias, y.Grad!));
+        return y;
+    }
+
+    /// <summary>The result without a record of it, for operators that differentiate it themselves.</summary>
+    internal static Tensor Compute(Tensor x, Tensor weight, Tensor? bias, DType? outputType, bool isRecorded)
+    {
         Device device = Validate(x, weight, bias, outputType);
         Tensor y = device.Empty(x.Shape.WithLast(weight.Shape[0]), outputType ?? x.DType);
-        Tape? tape = Recording.TapeFor(x, weight, bias);
         switch (device)
         {
             case CpuDevice cpu:
                 Forward(cpu, x, weight, bias, y);
-                tape?.Record(y, () => Backward(cpu, x, weight, bias, y.Grad!));
                 break;
             case CudaDevice gpu:
-                Forward(gpu, x, weight, bias, y, isRecorded: tape is not null);
-                tape?.Record(y, () => Backward(gpu, x, weight, bias, y.Grad!));
+                Forward(gpu, x, weight, bias, y, isRecorded);
                 break;
             default:
                 throw Require.Implementation(nameof(Linear), device);
         }
 
         return y;
+    }
+
+    /// <summary>target (+)= dy W: what the gradient of the result, in the format of the operands, is for the input.</summary>
+    internal static void InputGradient(Tensor outputGradient, Tensor weight, Tensor target, bool accumulate)
+    {
+        int rows = checked((int)outputGradient.Shape.RowCount());
+        if (outputGradient.Device is CudaDevice gpu)
+        {
+            InputGradient(gpu, outputGradient.Address, weight, rows, target, accumulate);
+        }
+        else
+        {
+            InputGradient((CpuDevice)outputGradient.Device, outputGradient, weight, rows, target, accumulate);
+        }
+    }
+
+    /// <summary>dW (+)= dy^T x, where the weight wants a gradient.</summary>
+    internal static void WeightGradient(Tensor outputGradient, Tensor x, Tensor weight)
+    {
+        int rows = checked((int)x.Shape.RowCount());
+        if (x.Device is CudaDevice gpu)
+        {
+            WeightGradient(gpu, outputGradient.Address, x, weight, rows);
+        }
+        else
+        {
+            WeightGradient((CpuDevice)x.Device, outputGradient, x, weight, rows);
+        }
+    }
+
+    private static void Backward(Tensor x, Tensor weight, Tensor? bias, Tensor outputGradient)
+    {
+        if (x.Device is CudaDevice gpu)
+        {
+            Backward(gpu, x, weight, bias, outputGradient);
+        }
+        else
+        {
+            Backward((CpuDevice)x.Device, x, weight, bias, outputGradient);
+        }
     }
 
     private static Device Validate(Tensor x, Tensor weight, Tensor? bias, DType? outputType)

@@ -64,11 +64,11 @@ public static unsafe partial class RmsNorm
         };
         nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | inputGradient.Address;
         var rows = CudaRows.Of(operation, x, addresses);
-        arguments.Rows = rows.Argument;
+        arguments.Rows = rows.ArgumentAhead(device, tensors: 3);
         int blocks = rows.BackwardBlocks(device);
         using var partial = new Scratch(device, weightGradient.IsWanted ? (long)blocks * rows.Dimension * sizeof(float) : 0);
         arguments.Partial = weightGradient.IsWanted ? partial.Address : 0;
-        rows.Backward(device, CudaSource, BackwardKernel, arguments);
+        rows.Backward(device, CudaSource, BackwardKernel, arguments, arguments.Rows.Ahead);
         if (weightGradient.IsWanted)
         {
             CudaFold.Run(device, partial.Address, blocks, rows.Dimension, rows.Dimension, weightGradient);

@@ -88,15 +88,33 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void rms_no
     const RowThread t(g.rows);
     float sums[P][C::N];
     clear<C, P>(sums);
-    for (i64 first = (i64)blockIdx.x * t.rows; first < g.rows.count; first += (i64)gridDim.x * t.rows)
+    RowsAhead<C, P, 3> ahead(columns, g.rows);
+    auto fetch = [&](i64 row)
+    {
+        const int dim = row < g.rows.count ? g.rows.dim : 0;
+        const i64 start = dim ? row * g.rows.dim : 0;
+        ahead.fetch(0, (const T*)g.x + start, t, dim);
+        ahead.fetch(1, (const T*)g.dy + start, t, dim);
+        if (g.direct) ahead.fetch(2, (const T*)g.direct + start, t, dim);
+        ahead.send();
+    };
+    const i64 stride = (i64)gridDim.x * t.rows;
+    fetch((i64)blockIdx.x * t.rows + t.row);
+    for (i64 first = (i64)blockIdx.x * t.rows; first < g.rows.count; first += stride)
     {
         const i64 row = first + t.row;
         const int dim = row < g.rows.count ? g.rows.dim : 0;
         const i64 start = row * g.rows.dim;
+        ahead.advance();
+        fetch(row + stride);
+        ahead.arrive();
         typename C::Raw raw_x[P], raw_dy[P], raw_direct[P];
-        load_row<C, P>(raw_x, (const T*)g.x + start, t, dim);
-        load_row<C, P>(raw_dy, (const T*)g.dy + start, t, dim);
-        load_row<C, P>(raw_direct, (const T*)g.direct + start, t, g.direct ? dim : 0);
+        ahead.take(raw_x, 0, (const T*)g.x + start, t, dim);
+        ahead.take(raw_dy, 1, (const T*)g.dy + start, t, dim);
+        if (g.direct) ahead.take(raw_direct, 2, (const T*)g.direct + start, t, dim);
+        else
+#pragma unroll
+            for (int p = 0; p < P; p++) raw_direct[p] = C::zero();
         float squares = 0.f, dot = 0.f;
 #pragma unroll
         for (int p = 0; p < P; p++)
@@ -139,6 +157,7 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void rms_no
             }
         }
     }
+    ahead.end();
     if (g.partial) store_columns<C, P>(sums, t, g.rows.dim, g.partial + (i64)blockIdx.x * g.rows.dim, (float*)columns);
 }
 ROW_KERNELS(rms_norm_backward, RmsNormGradArgs)

@@ -42,7 +42,7 @@ public static unsafe partial class ShortConvolution
         bool fourTaps = HasFourTaps(weight);
         bool units = fourTaps && HasUnits(x) && CudaUnits.AreAligned(x.Address, y.Address);
         var layout = new Layout(x, weight, documents, units ? Taps : 1);
-        layout.Cut(shortest: 4, device.MultiprocessorCount * (x.DType == DType.BFloat16 ? 6 : 5));
+        layout.Cut(shortest: 4, device.MultiprocessorCount * ((x.DType == DType.BFloat16 ? 6 : 5) - (documents is null ? 0 : 1)));
 
         // A thread that sees all of a sequence has its last inputs in registers.
         bool carries = state is not null && fourTaps && documents is null && x.Shape[1] <= layout.Run;
@@ -135,7 +135,7 @@ public static unsafe partial class ShortConvolution
         }
 
         var layout = new Layout(x, weight, documents, units ? Taps : 1);
-        layout.Cut(shortest: 8, device.MultiprocessorCount * (x.DType == DType.BFloat16 ? 4 : 3));
+        layout.Cut(shortest: 8, device.MultiprocessorCount * ((x.DType == DType.BFloat16 ? 4 : 3) - (documents is null ? 0 : 1)));
         bool sums = weightGradient.IsWanted || biasGradient.IsWanted;
         int columns = checked((layout.Width + 1) * layout.Channels);
         using var partial = new Scratch(device, sums ? layout.Runs * columns * sizeof(float) : 0);

@@ -67,6 +67,50 @@ template <typename T, int N> __device__ __forceinline__ void input_at(const Layo
     for (int j = 0; j < N; j++) v[j] = state ? entry[j * kept] : 0.f;
 }
 
+// N neighbouring channels as they lie in memory: what is read ahead of its use takes half the registers in bfloat16 that floats would.
+template <typename T, int N> struct Unit;
+template <typename T> struct Unit<T, 1>
+{
+    T value;
+    __device__ __forceinline__ void read(const T* p) { value = *p; }
+    __device__ __forceinline__ void open(float (&x)[1]) const { x[0] = load(&value, 0); }
+};
+template <> struct Unit<float, 4>
+{
+    float4 value;
+    __device__ __forceinline__ void read(const float* p) { value = *reinterpret_cast<const float4*>(p); }
+    __device__ __forceinline__ void open(float (&x)[4]) const { x[0] = value.x; x[1] = value.y; x[2] = value.z; x[3] = value.w; }
+};
+template <> struct Unit<bf16, 4>
+{
+    uint2 value;
+    __device__ __forceinline__ void read(const bf16* p) { value = *reinterpret_cast<const uint2*>(p); }
+    __device__ __forceinline__ void open(float (&x)[4]) const
+    {
+        x[0] = __uint_as_float(value.x << 16); x[1] = __uint_as_float(value.x & 0xFFFF0000u);
+        x[2] = __uint_as_float(value.y << 16); x[3] = __uint_as_float(value.y & 0xFFFF0000u);
+    }
+};
+
+// Four tokens of one or two tensors, and the four behind them, which are on their way while these are computed on.
+template <typename T, int N> struct Ahead
+{
+    Unit<T, N> now[4], next[4];
+
+    // Tokens [token, token + 4), as far as they lie before `stop`.
+    __device__ __forceinline__ void fetch(const T* p, int channels, int token, int stop)
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (token + i < stop) next[i].read(p + (i64)(token + i) * channels);
+    }
+    __device__ __forceinline__ void turn()
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++) now[i] = next[i];
+    }
+};
+
 // A filter of four taps over N channels, and the last three inputs of each.
 template <int N> struct Window
 {

@@ -15,14 +15,16 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
     if (unit >= g.units || run >= g.runs) return;
     const Run tokens = tokens_of(g, run);
     const int count = (int)(tokens.last - tokens.first), stop = (int)(min(tokens.last + 3, tokens.row_end) - tokens.first);
+    const i64 origin = tokens.first * g.channels + channel;
+    const T* x = (const T*)a.x + origin;
+    const T* dy = (const T*)a.gradient + origin;
+    Ahead<T, N> inputs, gradients;
+    inputs.fetch(x, g.channels, 0, stop);
+    gradients.fetch(dy, g.channels, 0, stop);
     Sequence s = sequence_at(g, tokens.first);
     Window<N> window;
     window.load_filter(a.weight, a.bias, channel);
     window.load_inputs(g, (const T*)a.x, nullptr, s, tokens.first, channel);
-
-    const i64 origin = tokens.first * g.channels + channel;
-    const T* x = (const T*)a.x + origin;
-    const T* dy = (const T*)a.gradient + origin;
     int start = (int)max(s.start - tokens.first, -3ll), end = (int)min(s.end - tokens.first, (i64)stop);
     float sums[N][4] = {}, bias_sums[N] = {};
     float third[N] = {}, second[N] = {}, first[N] = {};       // what is known of the gradients of the last three inputs
@@ -87,25 +89,34 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
     };
 
     int token = 0;
-    for (; token + 4 <= count; token += 4)
+#pragma unroll 1
+    for (; token + 4 <= stop; token += 4)
     {
-        float in[4][N], out[4][N];
+        inputs.turn();
+        gradients.turn();
+        inputs.fetch(x, g.channels, token + 4, stop);
+        gradients.fetch(dy, g.channels, token + 4, stop);
 #pragma unroll
         for (int i = 0; i < 4; i++)
         {
-            load_unit(in[i], x + (i64)(token + i) * g.channels);
-            load_unit(out[i], dy + (i64)(token + i) * g.channels);
+            float in[N], out[N];
+            inputs.now[i].open(in);
+            gradients.now[i].open(out);
+            step(token + i, in, out, true);
         }
-#pragma unroll
-        for (int i = 0; i < 4; i++) step(token + i, in[i], out[i], true);
     }
-#pragma unroll 1
-    for (; token < stop; token++)
+    // A run that is not the last of its row is a multiple of four long: what is left are the three tokens behind it, or tokens of its own.
+    const bool own = token < count;
+#pragma unroll
+    for (int i = 0; i < 3; i++)
     {
-        float in[N], out[N];
-        load_unit(in, x + (i64)token * g.channels);
-        load_unit(out, dy + (i64)token * g.channels);
-        step(token, in, out, token < count);
+        if (token + i < stop)
+        {
+            float in[N], out[N];
+            inputs.next[i].open(in);
+            gradients.next[i].open(out);
+            step(token + i, in, out, own);
+        }
     }
 
     // At the end of a row nothing more can reach its last three tokens.
@@ -129,5 +140,5 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
 
 // Each kernel in both formats, with as many blocks to a multiprocessor as the host counts on when it cuts rows into runs.
 #define BACKWARD(name, N, PACKED, LANES)                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(128, 3) name##_float32(const GradientArgs g) { convolve_gradient<float, N, PACKED, LANES>(g); }          \
-    extern "C" __global__ void __launch_bounds__(128, 4) name##_bfloat16(const GradientArgs g) { convolve_gradient<bf16, N, PACKED, LANES>(g); }
+    extern "C" __global__ void __launch_bounds__(128, PACKED ? 2 : 3) name##_float32(const GradientArgs g) { convolve_gradient<float, N, PACKED, LANES>(g); }          \
+    extern "C" __global__ void __launch_bounds__(128, PACKED ? 3 : 4) name##_bfloat16(const GradientArgs g) { convolve_gradient<bf16, N, PACKED, LANES>(g); }

@@ -4,7 +4,7 @@ struct ForwardArgs { Layout layout; void* y; const void* x; const float* weight;
 
 template <typename T> __device__ __forceinline__ float finish(float z, int silu) { return silu ? z * sigmoid_of<T>(z) : z; }
 
-// Four taps: the last three inputs stay in registers, so every input is read once, four tokens ahead of their use.
+// Four taps: the last three inputs stay in registers, so every input is read once. Four tokens are computed on while the next four are on their way.
 // LANES: how many neighbouring threads hold a head whose outputs are scaled to unit length, all in one warp; 0 for none.
 template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ void convolve(const ForwardArgs& a)
 {
@@ -13,14 +13,16 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
     const i64 run = run_of(g);
     if (unit >= g.units || run >= g.runs) return;
     const Run tokens = tokens_of(g, run);
-    Sequence s = sequence_at(g, tokens.first);
-    Window<N> window;
-    window.load_filter(a.weight, a.bias, channel);
-    window.load_inputs(g, (const T*)a.x, a.state, s, tokens.first, channel);
     const i64 origin = tokens.first * g.channels + channel;
     const T* x = (const T*)a.x + origin;
     T* y = (T*)a.y + origin;
     const int count = (int)(tokens.last - tokens.first);
+    Ahead<T, N> inputs;
+    inputs.fetch(x, g.channels, 0, count);
+    Sequence s = sequence_at(g, tokens.first);
+    Window<N> window;
+    window.load_filter(a.weight, a.bias, channel);
+    window.load_inputs(g, (const T*)a.x, a.state, s, tokens.first, channel);
     int end = (int)min(s.end - tokens.first, (i64)count);
     auto step = [&](int token, const float (&in)[N])
     {
@@ -49,13 +51,18 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
         store_unit(y + (i64)token * g.channels, out);
     };
     int token = 0;
+#pragma unroll 1
     for (; token + 4 <= count; token += 4)
     {
-        float in[4][N];
+        inputs.turn();
+        inputs.fetch(x, g.channels, token + 4, count);
 #pragma unroll
-        for (int i = 0; i < 4; i++) load_unit(in[i], x + (i64)(token + i) * g.channels);
-#pragma unroll
-        for (int i = 0; i < 4; i++) step(token + i, in[i]);
+        for (int i = 0; i < 4; i++)
+        {
+            float in[N];
+            inputs.now[i].open(in);
+            step(token + i, in);
+        }
     }
 #pragma unroll 1
     for (; token < count; token++)
@@ -77,5 +84,5 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
 
 // Each kernel in both formats, with as many blocks to a multiprocessor as the host counts on when it cuts rows into runs.
 #define FORWARD(name, N, PACKED, LANES)                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(128, 5) name##_float32(const ForwardArgs g) { convolve<float, N, PACKED, LANES>(g); }              \
-    extern "C" __global__ void __launch_bounds__(128, 6) name##_bfloat16(const ForwardArgs g) { convolve<bf16, N, PACKED, LANES>(g); }
+    extern "C" __global__ void __launch_bounds__(128, PACKED ? 4 : 5) name##_float32(const ForwardArgs g) { convolve<float, N, PACKED, LANES>(g); }              \
+    extern "C" __global__ void __launch_bounds__(128, PACKED ? 5 : 6) name##_bfloat16(const ForwardArgs g) { convolve<bf16, N, PACKED, LANES>(g); }

@@ -13,14 +13,16 @@ public static unsafe partial class SwiGlu
     private static void Forward(CudaDevice device, Tensor gate, Tensor up, Tensor y)
         => new CudaMap(CudaTarget.Over(y), gate.Address, up.Address, gate.Count).Run(device, CudaSource, ValueKernel, gate.DType);
 
-    private static void Backward(CudaDevice device, Tensor gate, Tensor up, Tensor outputGradient, CudaTarget gateGradient, CudaTarget upGradient)
+    /// <summary>Both gradients and, where <paramref name="product"/> says so, SiLU(gate) * up once more: possibly in the place of its own gradient.</summary>
+    private static void Backward(
+        CudaDevice device, Tensor gate, Tensor up, Tensor outputGradient, CudaTarget gateGradient, CudaTarget upGradient, Tensor? product = null)
     {
         if (gate.Count == 0)
         {
             return;
         }
 
-        bool whole = CudaUnits.AreAligned(gate.Address, up.Address, outputGradient.Address, gateGradient.Address, upGradient.Address);
+        bool whole = CudaUnits.AreAligned(gate.Address, up.Address, outputGradient.Address | (product?.Address ?? 0), gateGradient.Address, upGradient.Address);
         var arguments = new GradientArguments
         {
             GateGradient = gateGradient,
@@ -28,6 +30,7 @@ public static unsafe partial class SwiGlu
             Gate = gate.Address,
             Up = up.Address,
             OutputGradient = outputGradient.Address,
+            Product = product?.Address ?? 0,
             Count = gate.Count,
             Whole = whole ? 1 : 0,
         };
@@ -38,7 +41,7 @@ public static unsafe partial class SwiGlu
     private struct GradientArguments
     {
         public CudaTarget GateGradient, UpGradient;
-        public nint Gate, Up, OutputGradient;
+        public nint Gate, Up, OutputGradient, Product;
         public long Count, Whole;
     }
 }

@@ -24,7 +24,7 @@ public sealed class DecodeProductTests
             var data = new TheoryData<string, int, int>();
             foreach (string device in CudaTestDevices.Names)
             {
-                foreach ((int batch, int depth) in ((int, int)[])[(1, 8), (1, 1032), (5, 296), (8, 256), (13, 64), (32, 40), (33, 136), (66, 24)])
+                foreach ((int batch, int depth) in ((int, int)[])[(1, 8), (1, 1032), (5, 296), (8, 256), (2, 3208), (13, 64), (32, 40), (33, 136), (66, 24)])
                 {
                     data.Add(device, batch, depth);
                 }

@@ -211,8 +211,8 @@ public sealed class FusedDecodingTests
     /// <summary>The small models with depths that are multiples of eight, as the kernels want them, and some with the sizes of real ones.</summary>
     private static LanguageModelConfig Config(string name) => name switch
     {
-        "gated_efla, heads of 64" => TestModels.Config("gated_efla") with { HiddenSize = 40, InnerSize = 72, KeyDim = 64, ValueDim = 64, Heads = 2, KeyHeads = 1 },
-        "deltanet, heads of 128" => TestModels.Config("deltanet") with { HiddenSize = 64, InnerSize = 16, KeyDim = 128, ValueDim = 96, Heads = 1, KeyHeads = 1, OutputGate = true },
+        "gated_efla, heads of 64" => TestModels.Config("gated_efla") with { HiddenSize = 40, InnerSize = 72, KeyDim = 64, ValueDim = 64, Heads = 2, KeyHeads = 1, ConvolutionWidth = 4 },
+        "deltanet, heads of 128" => TestModels.Config("deltanet") with { HiddenSize = 64, InnerSize = 16, KeyDim = 128, ValueDim = 96, Heads = 1, KeyHeads = 1, OutputGate = true, ConvolutionWidth = 4 },
         "efla, wide values" => TestModels.Config("efla") with { HiddenSize = 24, InnerSize = 40, KeyDim = 150, ValueDim = 136, Heads = 1, KeyHeads = 1 },
         _ => TestModels.Config(name) with { HiddenSize = 24, InnerSize = 296, ValueDim = 12 },
     };

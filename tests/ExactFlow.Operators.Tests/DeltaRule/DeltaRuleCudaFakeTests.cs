@@ -10,7 +10,7 @@ public sealed class DeltaRuleCudaFakeTests
     private static readonly HashSet<string> Kernels = new(
         from width in (string[])["64", "128"]
         from kernel in (string[])["prepare", "scan", "segments", "combine", "combine_back", "dscan", "dsegments", "grads"]
-        select $"delta_{kernel}_{width}",
+        select $"delta_{kernel}_{width}{(kernel is "scan" or "segments" or "dscan" or "dsegments" ? "x1" : "")}",
         StringComparer.Ordinal)
     { "delta_sum_heads", "add_into_bfloat16", "add_into_float32" };
 

@@ -64,7 +64,7 @@ public sealed class DeltaRuleCudaPrepareTests(CudaCases devices) : IClassFixture
         Tensor chunks = device.From<int>([0, 64, 64, 64, 128, 22], [6]);
         Tensor inverse = device.Empty([Chunks, Heads, C, C], DType.BFloat16), attention = device.Empty(inverse.Shape, DType.BFloat16);
         Tensor scalars = device.Empty([Chunks, Heads, C, 4]), backward = device.Empty(scalars.Shape);
-        int shared = DeltaRuleCuda.SharedBytes(keyDim).Prepare;
+        int shared = DeltaRuleCuda.SharedBytes(keyDim, slices: 1).Prepare;
         CudaLaunch.Run(device, "delta_rule_prepare.cu", $"delta_prepare_{keyDim}", new LaunchGeometry(Chunks * Heads, 1, 1, 128, 1, 1, shared), new PrepareArguments
         {
             Query = q.Address,

@@ -70,6 +70,8 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
                 cases.Add(device, "efla", 1, 100, 1, 1, 64, 64, 0, 0, null);
                 cases.Add(device, "gated_efla", 1, 260, 1, 2, 64, 128, 1, 1, null);
                 cases.Add(device, "gated_deltanet", 1, 140, 1, 3, 128, 128, 1, 2, null);
+                cases.Add(device, "efla", 1, 195, 1, 1, 64, 128, 1, 3, null);
+                cases.Add(device, "efla", 1, 130, 1, 1, 128, 64, 1, 2, null);
                 cases.Add(device, "log_rate_gated_efla", 1, 200, 1, 1, 64, 64, 1, 2, [0, 1, 1, 66, 200]);
             }
 
@@ -85,7 +87,12 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
     {
         CudaDevice device = devices.Device(deviceName);
         DeltaRuleProblem problem = MakeProblem(rule, batch, time, keyHeads, heads, keyDim, valueDim, keyScale, offsets);
-        AssertAgrees(device, problem, DType.BFloat16, segments);
+        AssertAgrees(device, problem, DType.BFloat16, segments, slices: 1);
+        if (valueDim % 128 == 0)
+        {
+            AssertAgrees(device, problem, DType.BFloat16, segments, slices: 2);
+        }
+
         AssertAgrees(device, problem, DType.Float32);
     }
 
@@ -122,6 +129,45 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
     {
         CudaDevice device = devices.Device(deviceName);
         DeltaRuleProblem problem = MakeProblem(rule, batch, time, keyHeads, heads, keyDim, valueDim, keyScale, offsets);
+        AssertAgrees(device, problem, DType.Float32, segments: 1);
+        AssertAgrees(device, problem, DType.BFloat16, segments: 1);
+    }
+
+    public static TheoryData<string, string, int, int, int, int, int, int, double> SmallCases
+    {
+        get
+        {
+            var cases = new TheoryData<string, string, int, int, int, int, int, int, double>();
+            foreach (string device in CudaTestDevices.Names)
+            {
+                foreach (DeltaRuleKind rule in DeltaRuleKind.All)
+                {
+                    cases.Add(device, rule.Name, 2, 37, 1, 3, 16, 16, 1);
+                }
+
+                foreach (string rule in (string[])["efla", "gated_deltanet", "gated_efla", "log_rate_gated_efla", "mamba2"])
+                {
+                    cases.Add(device, rule, 1, 41, 5, 5, 8, 8, 1);
+                    cases.Add(device, rule, 3, 8, 2, 4, 5, 13, 1);
+                    cases.Add(device, rule, 1, 17, 1, 1, 2, 3, 1);
+                }
+
+                cases.Add(device, "efla", 1, 300, 8, 32, 16, 8, 1);
+                cases.Add(device, "efla", 1, 100, 1, 1, 16, 16, 60);
+                cases.Add(device, "deltanet", 1, 40, 1, 1, 16, 16, 1e-9);
+                cases.Add(device, "efla", 3, 1, 1, 2, 16, 16, 1);
+            }
+
+            return cases;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(SmallCases))]
+    public void Agrees_with_the_reference_for_small_heads(string deviceName, string rule, int batch, int time, int keyHeads, int heads, int keyDim, int valueDim, double keyScale)
+    {
+        CudaDevice device = devices.Device(deviceName);
+        DeltaRuleProblem problem = MakeProblem(rule, batch, time, keyHeads, heads, keyDim, valueDim, keyScale, null);
         AssertAgrees(device, problem, DType.Float32);
         AssertAgrees(device, problem, DType.BFloat16);
     }
@@ -141,6 +187,7 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
         }
 
         AssertAgrees(device, problem, DType.Float32);
+        AssertAgrees(device, problem, DType.Float32, segments: 1);
     }
 
     [Theory]
@@ -194,11 +241,11 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
     }
 
     /// <summary>Two runs, equal to the last bit, close to the reference.</summary>
-    private static void AssertAgrees(CudaDevice device, DeltaRuleProblem problem, DType format, int segments = 0)
+    private static void AssertAgrees(CudaDevice device, DeltaRuleProblem problem, DType format, int segments = 0, int slices = 0)
     {
         DeltaRuleProblem rounded = DeltaRuleOnDevice.Round(problem, format);
         DeltaRuleSolution expected = rounded.SolveReference();
-        DeltaRuleSolution actual = DeltaRuleOnDevice.Solve(device, rounded, format, segments), again = DeltaRuleOnDevice.Solve(device, rounded, format, segments);
+        DeltaRuleSolution actual = DeltaRuleOnDevice.Solve(device, rounded, format, segments, slices), again = DeltaRuleOnDevice.Solve(device, rounded, format, segments, slices);
         Func<string, double[]?> values = Errors.Of(expected);
 
         // What float32 flushes to zero (a rate so large that e^-x is below its range) is compared as zero.

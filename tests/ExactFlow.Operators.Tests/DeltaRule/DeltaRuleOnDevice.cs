@@ -23,7 +23,8 @@ internal static class DeltaRuleOnDevice
 
     /// <summary>Output, final state and all gradients.</summary>
     /// <param name="segments">Segments per sequence of the tensor-core kernels, or 0 to choose.</param>
-    public static DeltaRuleSolution Solve(CudaDevice device, DeltaRuleProblem problem, DType format, int segments = 0)
+    /// <param name="slices">Slices of their blocks, or 0 to choose.</param>
+    public static DeltaRuleSolution Solve(CudaDevice device, DeltaRuleProblem problem, DType format, int segments = 0, int slices = 0)
     {
         using var step = device.BeginStep();
         Shape scalars = [problem.ValueShape[0], problem.ValueShape[1], problem.ValueShape[2]];
@@ -31,7 +32,7 @@ internal static class DeltaRuleOnDevice
         Tensor q = Make(device, problem.Query, problem.QueryShape, format), k = Make(device, problem.Key, problem.QueryShape, format), v = Make(device, problem.Value, problem.ValueShape, format);
         Tensor beta = Make(device, problem.Beta!, scalars), logDecay = Make(device, problem.LogDecay!, scalars), initial = Make(device, problem.InitialState!, states);
         var options = new DeltaRuleOptions { InitialState = initial, Offsets = problem.Offsets, WantFinalState = true, Scale = (float?)problem.Scale };
-        DeltaRuleResult result = DeltaRuleCuda.Apply(device, problem.Rule, q, k, v, beta, logDecay, options, segments);
+        DeltaRuleResult result = DeltaRuleCuda.Apply(device, problem.Rule, q, k, v, beta, logDecay, options, segments, slices);
         result.FinalState!.SeedGrad(Make(device, problem.GradFinalState!, states));
         double[] output = Read(result.Output), finalState = Read(result.FinalState);
         result.Output.Backward(Make(device, problem.GradOutput!, problem.ValueShape, format));

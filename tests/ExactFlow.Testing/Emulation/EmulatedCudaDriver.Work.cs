@@ -8,17 +8,18 @@ public sealed unsafe partial class EmulatedCudaDriver
     /// <summary>Runs work of a stream now, or records it when the stream is being captured.</summary>
     internal CudaResult Queue(string call, nint stream, Func<CudaResult> work)
     {
-        if (CallWith<EmulatedStream>(call, stream, out _) is { } failed)
+        if (CallWith(call, stream, out EmulatedStream? target) is { } failed)
         {
             return failed;
         }
 
         if (capturing == stream)
         {
-            captured.Add(work);
+            target!.Work.Add(work);
             return CudaResult.Success;
         }
 
+        using Lock.Scope scope = working.EnterScope();
         return work();
     }
 
@@ -80,8 +81,11 @@ public sealed unsafe partial class EmulatedCudaDriver
     private CudaResult? Call(string call)
     {
         problem = null;
-        calls.Add(call);
-        return calls.Count - 1 == failingCall ? failure : null;
+        lock (calls)
+        {
+            calls.Add(call);
+            return calls.Count - 1 == failingCall ? failure : null;
+        }
     }
 
     /// <summary>Writes a call down that needs the context and a live handle.</summary>
@@ -108,8 +112,8 @@ public sealed unsafe partial class EmulatedCudaDriver
 
     private CudaResult Add(object value, out nint handle)
     {
-        handle = nextHandle++;
-        handles.Add(handle, value);
+        handle = (nint)Interlocked.Increment(ref nextHandle);
+        handles[handle] = value;
         return CudaResult.Success;
     }
 
@@ -121,7 +125,7 @@ public sealed unsafe partial class EmulatedCudaDriver
             return failed;
         }
 
-        handles.Remove(handle);
+        handles.TryRemove(handle, out _);
         return CudaResult.Success;
     }
 
@@ -132,7 +136,11 @@ public sealed unsafe partial class EmulatedCudaDriver
         return value is not null;
     }
 
-    private sealed class EmulatedStream;
+    private sealed class EmulatedStream
+    {
+        /// <summary>What was queued since the capture began.</summary>
+        public List<Func<CudaResult>> Work { get; } = [];
+    }
 
     private sealed class EmulatedHostMemory;
 

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
@@ -20,17 +21,26 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
     [ThreadStatic]
     private static nint currentContext;
 
+    /// <summary>The stream that this thread captures: what a capture forbids is forbidden to its thread alone.</summary>
+    [ThreadStatic]
+    private static nint capturing;
+
+    /// <summary>What went wrong in this thread's last call.</summary>
+    [ThreadStatic]
+    private static string? problem;
+
+    private static long nextHandle;
+
+    /// <summary>Held while memory or kernels are at work: devices on several threads may share the driver, and their work then takes turns.</summary>
+    private readonly Lock working = new();
     private readonly EmulatedMemory memory = new();
-    private readonly Dictionary<nint, object> handles = [];
+    private readonly ConcurrentDictionary<nint, object> handles = new();
     private readonly List<string> calls = [];
-    private readonly List<Func<CudaResult>> captured = [];
     private EmulatedProcessor? processor;
-    private nint nextHandle = 1;
     private nint context;
-    private nint capturing;
+    private int contextUsers;
     private int failingCall = -1;
     private CudaResult failure;
-    private string? problem;
 
     /// <summary>Every call so far, by its name and what it was about.</summary>
     public IReadOnlyList<string> Calls => calls;
@@ -123,7 +133,9 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
             return failed;
         }
 
-        this.context = context = (nint)Interlocked.Increment(ref nextContext);
+        // A GPU has one primary context, which all its devices share.
+        using Lock.Scope scope = working.EnterScope();
+        this.context = context = contextUsers++ > 0 ? this.context : (nint)Interlocked.Increment(ref nextContext);
         return CudaResult.Success;
     }
 
@@ -135,9 +147,14 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
             return failed;
         }
 
-        context = 0;
-        processor?.Return();
-        processor = null;
+        using Lock.Scope scope = working.EnterScope();
+        if (--contextUsers == 0)
+        {
+            context = 0;
+            processor?.Return();
+            processor = null;
+        }
+
         return CudaResult.Success;
     }
 
@@ -208,6 +225,7 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
             return failed;
         }
 
+        using Lock.Scope scope = working.EnterScope();
         if (bytes == 0 || memory.UsedBytes + bytes > TotalBytes)
         {
             return bytes == 0 ? CudaResult.InvalidValue : CudaResult.OutOfMemory;
@@ -225,6 +243,7 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
             return failed;
         }
 
+        using Lock.Scope scope = working.EnterScope();
         return memory.Free(address) ? CudaResult.Success : Fail(CudaResult.InvalidValue, "memory was freed that had not been allocated, or twice");
     }
 
@@ -238,7 +257,7 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
         }
 
         address = (nint)NativeMemory.AllocZeroed(bytes);
-        handles.Add(address, new EmulatedHostMemory());
+        handles[address] = new EmulatedHostMemory();
         return CudaResult.Success;
     }
 
@@ -329,6 +348,11 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
             return failed;
         }
 
+        if (attribute == CudaFunctionAttribute.PreferredSharedCarveout)
+        {
+            return value is >= -1 and <= 100 ? CudaResult.Success : CudaResult.InvalidValue;
+        }
+
         if (value > EmulatedProcessor.MaxSharedBytes)
         {
             return CudaResult.InvalidValue;
@@ -358,13 +382,13 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult StreamBeginCapture(nint stream)
     {
-        if (CallWith<EmulatedStream>("cuStreamBeginCapture", stream, out _) is { } failed)
+        if (CallWith("cuStreamBeginCapture", stream, out EmulatedStream? captured) is { } failed)
         {
             return failed;
         }
 
         capturing = stream;
-        captured.Clear();
+        captured!.Work.Clear();
         return CudaResult.Success;
     }
 
@@ -379,7 +403,8 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
 
         // A failed end ends the capture too, as with the real driver.
         capturing = 0;
-        return Create("cuStreamEndCapture", new EmulatedGraph([.. captured]), out graph);
+        Func<CudaResult>[] captured = TryGet(stream, out EmulatedStream? ended) ? [.. ended.Work] : [];
+        return Create("cuStreamEndCapture", new EmulatedGraph(captured), out graph);
     }
 
     /// <inheritdoc/>
@@ -399,6 +424,7 @@ public sealed unsafe partial class EmulatedCudaDriver : ICudaDriver
             return failed;
         }
 
+        using Lock.Scope scope = working.EnterScope();
         foreach (Func<CudaResult> work in graph!.Work)
         {
             if (work() is var result and not CudaResult.Success)

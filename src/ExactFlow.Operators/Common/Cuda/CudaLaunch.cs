@@ -13,7 +13,7 @@ internal static unsafe class CudaLaunch
     public static void Run<T>(CudaDevice device, string source, string kernel, LaunchGeometry geometry, in T arguments)
         where T : unmanaged
     {
-        CudaFunction function = device.Kernels.Function(Sources, source, kernel, geometry.SharedBytes);
+        CudaFunction function = device.Kernels.Function(Sources, source, kernel, geometry.SharedBytes, geometry.BeginsEarly);
         fixed (T* block = &arguments)
         {
             nint address = (nint)block;

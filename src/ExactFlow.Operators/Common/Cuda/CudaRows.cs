@@ -43,10 +43,16 @@ internal readonly struct CudaRows
     /// <summary>Length of a row.</summary>
     public int Dimension => argument.Dimension;
 
+    /// <summary>The same for <see cref="Backward"/> with rows of <paramref name="tensors"/> tensors fetched ahead, where they lie within warps.</summary>
+    /// <param name="device">Where it runs.</param>
+    /// <param name="tensors">Tensors whose rows a thread reads.</param>
+    public RowsArgument ArgumentAhead(CudaDevice device, int tensors)
+        => argument with { Ahead = form != Form.Odd && argument.Lanes <= WarpSize && AheadBytes(tensors) <= device.MaxSharedBytes ? tensors : 0 };
+
     /// <summary>Blocks for <see cref="Backward"/>: as many partial sums are left to be added.</summary>
     /// <param name="device">Where it runs.</param>
     public int BackwardBlocks(CudaDevice device)
-        => (int)Math.Min(Blocks(BackwardThreads), (form == Form.Short ? 4L : 2L) * device.MultiprocessorCount);
+        => (int)Math.Min(Blocks(BackwardThreads), (form == Form.Short ? 3L : 2L) * device.MultiprocessorCount);
 
     /// <summary>Plans for the rows of a tensor.</summary>
     /// <param name="operation">The operator, for the message.</param>
@@ -87,13 +93,18 @@ internal readonly struct CudaRows
     }
 
     /// <summary>Launches a kernel in which <see cref="BackwardBlocks"/> blocks take turns with the rows and sum over theirs.</summary>
-    public void Backward<T>(CudaDevice device, string source, RowKernel kernel, in T arguments)
+    /// <param name="device">Where it runs.</param>
+    /// <param name="source">The file.</param>
+    /// <param name="kernel">Its kernel.</param>
+    /// <param name="arguments">Begins with <see cref="Argument"/> or <see cref="ArgumentAhead"/>.</param>
+    /// <param name="ahead"><see cref="RowsArgument.Ahead"/> of the arguments.</param>
+    public void Backward<T>(CudaDevice device, string source, RowKernel kernel, in T arguments, int ahead = 0)
         where T : unmanaged
     {
         if (argument.Count > 0)
         {
             int threads = BlockOf(BackwardThreads);
-            int shared = argument.Lanes > WarpSize ? 0 : threads / WarpSize * argument.Dimension * sizeof(float);
+            int shared = argument.Lanes > WarpSize ? 0 : Math.Max(threads / WarpSize * argument.Dimension * sizeof(float), AheadBytes(ahead));
             CudaLaunch.Run(device, source, NameIn(kernel), type, new LaunchGeometry(BackwardBlocks(device), 1, 1, threads, 1, 1, shared), arguments);
         }
     }
@@ -106,6 +117,9 @@ internal readonly struct CudaRows
         int lanes = (pieces + piecesPerThread - 1) / piecesPerThread;
         return lanes <= WarpSize ? (int)BitOperations.RoundUpToPowerOf2((uint)lanes) : (lanes + WarpSize - 1) / WarpSize * WarpSize;
     }
+
+    /// <summary>Two rows of each tensor for every row of a block: the one that is computed on and the one that comes.</summary>
+    private int AheadBytes(int tensors) => 2 * tensors * (form == Form.Short ? 2 : 4) * BackwardThreads * 16;
 
     private int BlockOf(int threads) => argument.Lanes > WarpSize ? argument.Lanes : threads;
 
@@ -129,6 +143,9 @@ internal struct RowsArgument
 {
     public long Count;
     public int Dimension, Lanes;
+
+    /// <summary>Tensors whose rows are fetched ahead into shared memory; 0 for none.</summary>
+    public int Ahead;
 }
 
 /// <summary>The names of the instances of a kernel over rows.</summary>

@@ -1,4 +1,5 @@
 #include "elements.cuh"
+#include "mma.cuh"
 
 // Rows that threads hold in registers: every element is loaded once, whatever is computed from its row.
 //
@@ -55,8 +56,8 @@ template <typename T> struct Cells<T, false>
     static __device__ __forceinline__ void write(T* p, Raw r) { store(p, 0, r); }
 };
 
-// A row's shape and its threads; the first members of every kernel's arguments (CudaRows).
-struct Rows { i64 count; int dim, lanes; };
+// A row's shape and its threads, and whether rows are fetched ahead (RowsAhead); the first members of every kernel's arguments (CudaRows).
+struct Rows { i64 count; int dim, lanes, ahead; };
 
 // Where a thread stands: its lane in its row, its row in the block, rows per block.
 struct RowThread
@@ -80,6 +81,64 @@ template <typename C, int P> __device__ __forceinline__ void load_row(typename C
 #pragma unroll
     for (int p = 0; p < P; p++) raw[p] = t.at<C>(p) < dim ? C::read(row + t.at<C>(p)) : C::zero();
 }
+
+// Rows of TENSORS tensors on their way to shared memory while those before them are computed on, so that the memory never waits for arithmetic. A thread
+// fetches, awaits and takes its own pieces and no barrier is needed. Where the host gave no room (`ahead` 0) rows are loaded when they are taken.
+template <typename C, int P, int TENSORS> struct RowsAhead
+{
+    static constexpr bool POSSIBLE = C::N > 1, ALWAYS = POSSIBLE && P == 2;     // the host finds room for short rows on every GPU
+    unsigned char* room;        // [2][TENSORS][P][threads] pieces
+    bool on;
+    int turn;
+    __device__ __forceinline__ RowsAhead(unsigned char* shared, const Rows& g) : room(shared), on(ALWAYS || (POSSIBLE && g.ahead != 0)), turn(1) {}
+    __device__ __forceinline__ unsigned char* slot(int half, int tensor, int p) const
+    {
+        return room + (((half * TENSORS + tensor) * P + p) * (int)blockDim.x + (int)threadIdx.x) * 16;
+    }
+    // Part of the next row, of `dim` elements or of none. After the last tensor: send.
+    __device__ __forceinline__ void fetch(int tensor, const typename C::Element* row, const RowThread& t, int dim) const
+    {
+        if constexpr (POSSIBLE)
+        {
+            if (!on) return;
+#pragma unroll
+            for (int p = 0; p < P; p++) cp16(slot(turn ^ 1, tensor, p), row + t.at<C>(p), t.at<C>(p) < dim);
+        }
+    }
+    __device__ __forceinline__ void send() const { if (on) cp_commit(); }
+    // The row sent last but one has arrived. The compiler moves no access over these warp barriers, as it might over the copies.
+    __device__ __forceinline__ void arrive() const
+    {
+        if (on) cp_wait<1>();
+        __syncwarp();
+    }
+    // On to the next row; what was taken of the one before may be overwritten.
+    __device__ __forceinline__ void advance()
+    {
+        turn ^= 1;
+        __syncwarp();
+    }
+    __device__ __forceinline__ void take(typename C::Raw (&raw)[P], int tensor, const typename C::Element* row, const RowThread& t, int dim) const
+    {
+        if constexpr (POSSIBLE)
+        {
+            if (on)
+            {
+#pragma unroll
+                for (int p = 0; p < P; p++) raw[p] = *reinterpret_cast<const typename C::Raw*>(slot(turn, tensor, p));
+                return;
+            }
+        }
+        load_row<C, P>(raw, row, t, dim);
+    }
+    // The room is free for other uses.
+    __device__ __forceinline__ void end() const
+    {
+        if (!on) return;
+        cp_wait<0>();
+        __syncthreads();
+    }
+};
 
 template <typename C, int P> __device__ __forceinline__ void clear(float (&sums)[P][C::N])
 {
@@ -187,10 +246,11 @@ template <typename C, int P> __device__ __forceinline__ void store_columns(float
     __syncthreads();
 }
 
-// The instances of a kernel template `name<T, pieces per thread, VECTOR>(const Args&)`; CudaRows chooses among them.
+// The instances of a kernel template `name<T, pieces per thread, VECTOR>(const Args&)`; CudaRows chooses among them. Short rows lie within warps, in blocks
+// of up to 256 threads, of which as many fit on a multiprocessor as CudaRows counts on when blocks take turns with the rows.
 #define ROW_KERNELS(name, Args)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(512) name##_short_float32(const Args g) { name<float, 2, true>(g); }            \
-    extern "C" __global__ void __launch_bounds__(512) name##_short_bfloat16(const Args g) { name<bf16, 2, true>(g); }            \
+    extern "C" __global__ void __launch_bounds__(256, 3) name##_short_float32(const Args g) { name<float, 2, true>(g); }         \
+    extern "C" __global__ void __launch_bounds__(256, 3) name##_short_bfloat16(const Args g) { name<bf16, 2, true>(g); }         \
     extern "C" __global__ void __launch_bounds__(512) name##_long_float32(const Args g) { name<float, 4, true>(g); }             \
     extern "C" __global__ void __launch_bounds__(512) name##_long_bfloat16(const Args g) { name<bf16, 4, true>(g); }             \
     extern "C" __global__ void __launch_bounds__(1024) name##_odd_float32(const Args g) { name<float, 8, false>(g); }            \

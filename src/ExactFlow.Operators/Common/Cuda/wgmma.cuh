@@ -58,6 +58,16 @@ __device__ __forceinline__ void fetch_tile(bf16* tile, const bf16* g, i64 stride
         cp16(tile + swz(r, c8), g + (ok ? r : 0) * stride + c8, ok);
     }
 }
+// A 64 x 64 tile in shared memory to global rows of `stride` elements, the first `valid` of them; by 128 threads.
+__device__ __forceinline__ void copy_tile(bf16* g, const bf16* tile, i64 stride, int valid, int tid)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+    {
+        const int at = tid + i * 128, r = at >> 3, c8 = (at & 7) * 8;
+        if (r < valid) *reinterpret_cast<uint4*>(g + r * stride + c8) = *reinterpret_cast<const uint4*>(tile + swz(r, c8));
+    }
+}
 __device__ __forceinline__ void zero(float (&d)[32])
 {
 #pragma unroll

@@ -77,6 +77,22 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
         return keyDim;
     }
 
+    /// <summary>Gradients of key heads that several value heads share are computed for each of these and added up; float32, or null where nothing is shared or wanted.</summary>
+    internal static Tensor? PerValueHead(CudaDevice device, in DeltaRuleSizes sizes, Tensor input)
+        => sizes.HeadsPerKey > 1 && input.RequiresGrad ? device.Empty([sizes.Batch, sizes.Time, sizes.ValueHeads, sizes.KeyDim]) : null;
+
+    /// <summary>Adds the gradients per value head up where there are some.</summary>
+    internal static void SumHeads(CudaDevice device, DType format, in DeltaRuleSizes sizes, Tensor? perValueHead, CudaTarget target)
+    {
+        if (perValueHead is not null)
+        {
+            CudaLaunch.Run(device, BackwardSource, SumHeadsKernel, format, CudaLaunch.Grid(device, sizes.QueryCount), new GeneralSumArguments
+            {
+                From = perValueHead.Address, To = target, Count = sizes.QueryCount, Group = sizes.HeadsPerKey, KeyDim = sizes.KeyDim,
+            });
+        }
+    }
+
     /// <inheritdoc/>
     public void Forward(Tensor? output, Tensor? finalState)
     {
@@ -107,7 +123,7 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
         bool hasOutput = gradOutput is not null;
         using Tensor gradBoundary = device.Empty(BoundaryStates);
         using Tensor gradSolve = device.Empty(inputs.Value.Shape);
-        using Tensor? headQuery = hasOutput ? PerValueHead(inputs.Query) : null, headKey = PerValueHead(inputs.Key);
+        using Tensor? headQuery = hasOutput ? PerValueHead(device, sizes, inputs.Query) : null, headKey = PerValueHead(device, sizes, inputs.Key);
         // In the order in which the kernels write, in case two of them are one tensor: a later one adds.
         CudaTarget value = CudaTarget.Of(inputs.Value), query = hasOutput ? CudaTarget.Of(inputs.Query) : default, key = CudaTarget.Of(inputs.Key);
         var arguments = new GeneralBackwardArguments
@@ -122,8 +138,8 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
         var shared = SharedBytes(sizes.KeyDim, hasOutput);
         Launch(BackwardSource, hasOutput ? BackwardScanKernel : BackwardScanStateKernel, ScanGeometry(shared.BackwardScan), arguments);
         Launch(BackwardSource, hasOutput ? GradientsKernel : GradientsStateKernel, new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, GradientThreads, 1, 1, shared.Gradients), arguments);
-        SumHeads(headQuery, query);
-        SumHeads(headKey, key);
+        SumHeads(device, Format, sizes, headQuery, query);
+        SumHeads(device, Format, sizes, headKey, key);
         if (output is not null && !hasOutput)
         {
             DeltaRule.ZeroGradient(inputs.Query);
@@ -157,21 +173,6 @@ internal sealed class DeltaRuleCudaGeneral : IDeltaRuleCudaRun
     private static nint Address(Tensor? tensor) => tensor?.Address ?? 0;
 
     private LaunchGeometry ScanGeometry(int sharedBytes) => new(plan.Sequences, sizes.ValueHeads, (sizes.ValueDim + Slice - 1) / Slice, ScanThreads, 1, 1, sharedBytes);
-
-    /// <summary>Gradients of key heads that several value heads share are computed for each of these and added up; float32, or null where nothing is shared or wanted.</summary>
-    private Tensor? PerValueHead(Tensor input)
-        => sizes.HeadsPerKey > 1 && input.RequiresGrad ? device.Empty([sizes.Batch, sizes.Time, sizes.ValueHeads, sizes.KeyDim]) : null;
-
-    private void SumHeads(Tensor? perValueHead, CudaTarget target)
-    {
-        if (perValueHead is not null)
-        {
-            Launch(BackwardSource, SumHeadsKernel, CudaLaunch.Grid(device, sizes.QueryCount), new GeneralSumArguments
-            {
-                From = perValueHead.Address, To = target, Count = sizes.QueryCount, Group = sizes.HeadsPerKey, KeyDim = sizes.KeyDim,
-            });
-        }
-    }
 
     private void Launch<T>(string source, KernelName kernel, LaunchGeometry geometry, in T arguments)
         where T : unmanaged

@@ -21,10 +21,11 @@ internal sealed class DeltaRuleCudaPlan
     private readonly string rangesName;
     private readonly bool isPacked;
 
-    private DeltaRuleCudaPlan(in Request request, bool isPacked, int sequences, int segments, int[] chunks, int[] ranges)
+    private DeltaRuleCudaPlan(in Request request, bool isPacked, int sequences, int segments, int slices, int[] chunks, int[] ranges)
     {
         Sequences = sequences;
         Segments = segments;
+        Slices = slices;
         Chunks = chunks;
         Ranges = ranges;
         this.isPacked = isPacked;
@@ -38,6 +39,9 @@ internal sealed class DeltaRuleCudaPlan
 
     /// <summary>Segments of each sequence.</summary>
     public int Segments { get; }
+
+    /// <summary>Slices of 64 value columns that a block of the tensor-core scans walks through the chunks, 1 or 2; two share what they load.</summary>
+    public int Slices { get; }
 
     /// <summary>First token and length of every chunk, alternating.</summary>
     public int[] Chunks { get; }
@@ -53,10 +57,10 @@ internal sealed class DeltaRuleCudaPlan
     /// <param name="offsets">Documents of a packed row, or null.</param>
     /// <param name="chunkLength">Tokens per chunk, as the kernels are built.</param>
     /// <param name="multiprocessors">Of the GPU.</param>
-    /// <param name="segments">Segments per sequence, or 0 to choose.</param>
-    public static DeltaRuleCudaPlan For(DeltaRuleSizes sizes, SequenceOffsets? offsets, int chunkLength, int multiprocessors, int segments)
+    /// <param name="wanted">Segments per sequence and slices of a block, or 0 to choose.</param>
+    public static DeltaRuleCudaPlan For(DeltaRuleSizes sizes, SequenceOffsets? offsets, int chunkLength, int multiprocessors, (int Segments, int Slices) wanted)
     {
-        var request = new Request(sizes, chunkLength, multiprocessors, segments);
+        var request = new Request(sizes, chunkLength, multiprocessors, wanted);
         return offsets is null
             ? OfRows.GetOrAdd(request, static (request, offsets) => Make(request, offsets), offsets)
             : OfPackedRows.GetOrCreateValue(offsets).GetOrAdd(request, static (request, offsets) => Make(request, offsets), offsets);
@@ -70,7 +74,7 @@ internal sealed class DeltaRuleCudaPlan
 
     private static DeltaRuleCudaPlan Make(in Request request, SequenceOffsets? offsets)
     {
-        (DeltaRuleSizes sizes, int chunkLength, int multiprocessors, int segments) = request;
+        (DeltaRuleSizes sizes, int chunkLength, int multiprocessors, (int Segments, int Slices) wanted) = request;
         int sequences = offsets?.Count ?? sizes.Batch;
         var chunks = new List<int>();
         var firstChunk = new int[sequences + 1];
@@ -86,11 +90,8 @@ internal sealed class DeltaRuleCudaPlan
         }
 
         firstChunk[sequences] = chunks.Count / 2;
-        if (segments == 0)
-        {
-            int longest = Enumerable.Range(0, sequences).Select(sequence => firstChunk[sequence + 1] - firstChunk[sequence]).DefaultIfEmpty().Max();
-            segments = Choose(sequences * sizes.ValueHeads, sizes, longest, multiprocessors);
-        }
+        int longest = Enumerable.Range(0, sequences).Select(sequence => firstChunk[sequence + 1] - firstChunk[sequence]).DefaultIfEmpty().Max();
+        (int segments, int slices) = Choose(sequences * sizes.ValueHeads, sizes, longest, multiprocessors, wanted);
 
         var ranges = new int[sequences * segments * 2];
         for (int sequence = 0; sequence < sequences; sequence++)
@@ -104,32 +105,40 @@ internal sealed class DeltaRuleCudaPlan
             }
         }
 
-        return new DeltaRuleCudaPlan(request, offsets is not null, sequences, segments, [.. chunks], ranges);
+        return new DeltaRuleCudaPlan(request, offsets is not null, sequences, segments, slices, [.. chunks], ranges);
     }
 
     /// <summary>
-    /// The number of segments with the least expected time, in chunk steps: a pass costs its longest chain times the waves of blocks it takes. Without segments that
-    /// is one pass; with them a second pass over value and map columns precedes it, and combining costs about three steps a segment (measured on an H100).
+    /// The numbers of segments and of slices in a block with the least expected time. The unit is a tenth of the time that a block with one slice takes for a chunk; one with
+    /// two takes 14 (2.7 and 3.8 microseconds were measured on an H200). A pass costs its longest chain times the waves of blocks it takes. Without segments that is
+    /// one pass; with them a second pass over value and map columns precedes it, and combining costs about half a chunk a segment.
     /// </summary>
-    private static int Choose(int heads, DeltaRuleSizes sizes, int chunks, int multiprocessors)
+    private static (int Segments, int Slices) Choose(int heads, DeltaRuleSizes sizes, int chunks, int multiprocessors, (int Segments, int Slices) wanted)
     {
-        int slices = sizes.ValueDim / 64, mapSlices = sizes.KeyDim / 64;
-        long best = (long)chunks * Waves((long)heads * slices);
-        int choice = 1;
-        for (int segments = 2; segments <= Math.Min(MaxSegments, chunks / 4); segments++)
+        int columns = sizes.ValueDim / 64, mapColumns = sizes.KeyDim / 64;
+        (long Cost, int Segments, int Slices) best = (long.MaxValue, 1, 1);
+        foreach (int slices in wanted.Slices > 0 ? [wanted.Slices] : columns % 2 == 0 ? (ReadOnlySpan<int>)[1, 2] : [1])
         {
-            long length = (chunks + segments - 1) / segments;
-            long cost = (length * Waves((long)heads * segments * slices)) + (length * Waves((long)heads * segments * (slices + mapSlices))) + (3 * segments) + 8;
-            if (cost < best)
+            int most = wanted.Segments > 0 ? wanted.Segments : Math.Clamp(chunks / 4, 1, MaxSegments);
+            for (int segments = Math.Max(wanted.Segments, 1); segments <= most; segments++)
             {
-                (best, choice) = (cost, segments);
+                long length = (chunks + segments - 1) / segments * (slices == 1 ? 10 : 14), walks = (long)heads * segments, cost = length * Waves(walks, columns, slices);
+                if (segments > 1)
+                {
+                    cost += (length * Waves(walks, columns + mapColumns, slices)) + (5 * segments) + 40;
+                }
+
+                if (cost < best.Cost)
+                {
+                    best = (cost, segments, slices);
+                }
             }
         }
 
-        return choice;
+        return (best.Segments, best.Slices);
 
-        long Waves(long blocks) => (blocks + multiprocessors - 1) / multiprocessors;
+        long Waves(long walks, int all, int slices) => ((walks * ((all + slices - 1) / slices)) + multiprocessors - 1) / multiprocessors;
     }
 
-    private readonly record struct Request(DeltaRuleSizes Sizes, int ChunkLength, int Multiprocessors, int Segments);
+    private readonly record struct Request(DeltaRuleSizes Sizes, int ChunkLength, int Multiprocessors, (int Segments, int Slices) Wanted);
 }

@@ -62,12 +62,15 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
 
     private string BackwardSource => $"delta_rule_backward_{sizes.KeyDim}.cu";
 
+    /// <summary>Size of keys and slices of a block, as the kernels' names end.</summary>
+    private string Slices => $"{sizes.KeyDim}x{plan.Slices}";
+
     private Shape SegmentStates => [plan.Sequences, plan.Segments, sizes.ValueHeads, sizes.KeyDim, sizes.ValueDim];
 
     /// <summary>Fills the output and the final state.</summary>
     public void Forward(Tensor? output, Tensor? finalState)
     {
-        var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
+        var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim, plan.Slices);
         CudaLaunch.Run(device, "delta_rule_prepare.cu", $"delta_prepare_{sizes.KeyDim}", new LaunchGeometry(plan.ChunkCount * sizes.ValueHeads, 1, 1, 128, 1, 1, shared.Prepare), new PrepareArguments
         {
             Query = q.Address, Key = k.Address, Beta = Address(beta), LogDecay = Address(logDecay), Chunks = chunks, Inverse = inverse.Address, Attention = attention.Address,
@@ -83,12 +86,12 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
         if (starts is not null)
         {
             using Tensor zeroStates = device.Empty(SegmentStates);
-            CudaLaunch.Run(device, ForwardSource, $"delta_segments_{sizes.KeyDim}", ScanGeometry(shared.Scan, sizes.KeyDim / 64), arguments with { FinalState = zeroStates.Address, Initial = 0, Boundary = 0, Update = 0 });
+            CudaLaunch.Run(device, ForwardSource, $"delta_segments_{Slices}", ScanGeometry(shared.Scan, sizes.KeyDim / 64), arguments with { FinalState = zeroStates.Address, Initial = 0, Boundary = 0, Update = 0 });
             Combine("delta_combine", zeroStates, initialState, starts, shared.Combine);
             arguments.Initial = starts.Address;
         }
 
-        CudaLaunch.Run(device, ForwardSource, $"delta_scan_{sizes.KeyDim}", ScanGeometry(shared.Scan, 0), arguments);
+        CudaLaunch.Run(device, ForwardSource, $"delta_scan_{Slices}", ScanGeometry(shared.Scan, 0), arguments);
         if (boundary is null)
         {
             Release();
@@ -99,7 +102,7 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
     public void Backward(Tensor? output, Tensor? finalState)
     {
         Tensor? gradFinal = finalState?.Grad;
-        var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim);
+        var shared = DeltaRuleCuda.SharedBytes(sizes.KeyDim, plan.Slices);
         Tensor gradOutput = output!.Grad ?? device.Zeros(output.Shape, DType.BFloat16);
         using Tensor gradBoundary = device.Empty(boundary!.Shape, DType.BFloat16);
         using Tensor gradSolve = device.Empty(v.Shape, DType.BFloat16);
@@ -119,12 +122,12 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
         if (ends is not null)
         {
             using Tensor zeroStates = device.Empty(SegmentStates);
-            CudaLaunch.Run(device, BackwardSource, $"delta_dsegments_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments with { GradFinal = 0, GradInitial = zeroStates.Address });
+            CudaLaunch.Run(device, BackwardSource, $"delta_dsegments_{Slices}", ScanGeometry(shared.Scan, 0), arguments with { GradFinal = 0, GradInitial = zeroStates.Address });
             Combine("delta_combine_back", zeroStates, gradFinal, ends, shared.Combine);
             arguments.GradFinal = ends.Address;
         }
 
-        CudaLaunch.Run(device, BackwardSource, $"delta_dscan_{sizes.KeyDim}", ScanGeometry(shared.BackwardScan, 0), arguments);
+        CudaLaunch.Run(device, BackwardSource, $"delta_dscan_{Slices}", ScanGeometry(shared.Scan, 0), arguments);
         int blocks = Math.Min(device.MultiprocessorCount, plan.ChunkCount * sizes.ValueHeads);
         CudaLaunch.Run(device, BackwardSource, $"delta_grads_{sizes.KeyDim}", new LaunchGeometry(blocks, 1, 1, 512, 1, 1, shared.Gradients), arguments);
         SumHeads(headQuery, gradQuery);
@@ -168,9 +171,12 @@ internal sealed class DeltaRuleCudaRun : IDeltaRuleCudaRun
             device,
             ForwardSource,
             $"{kernel}_{sizes.KeyDim}",
-            new LaunchGeometry(plan.Sequences, sizes.ValueHeads, sizes.ValueDim / 16, 256, 1, 1, sharedBytes),
+            new LaunchGeometry(plan.Sequences, sizes.ValueHeads, sizes.ValueDim / DeltaRuleCuda.CombinedColumns, 2 * sizes.KeyDim, 1, 1, sharedBytes),
             new CombineArguments { Transition = transition!.Address, ZeroStates = zeroStates.Address, Initial = Address(initial), Starts = starts.Address, Heads = sizes.ValueHeads, ValueDim = sizes.ValueDim, Segments = plan.Segments });
 
+    /// <summary>A warpgroup for each slice of a block and one that loads.</summary>
+    /// <param name="sharedBytes">Of a block.</param>
+    /// <param name="mapSlices">Slices of the segments' maps, besides those of the values.</param>
     private LaunchGeometry ScanGeometry(int sharedBytes, int mapSlices)
-        => new(plan.Sequences * plan.Segments, sizes.ValueHeads, (sizes.ValueDim / 64) + mapSlices, 384, 1, 1, sharedBytes);
+        => new(plan.Sequences * plan.Segments, sizes.ValueHeads, ((sizes.ValueDim / 64) + mapSlices + plan.Slices - 1) / plan.Slices, 128 * (plan.Slices + 1), 1, 1, sharedBytes);
 }

@@ -8,3 +8,4 @@
 // Raw keys stay in memory; 1/|k| is folded into row scalings, which bfloat16 (the exponent range of float32) does not mind.
 
 constexpr int C = 64;          // tokens per chunk
+template <int W> constexpr int STAGES = 4 - W;   // chunks that a scan of W slices has in shared memory: one in work, the others on their way

@@ -21,137 +21,130 @@ struct BackArgs
     float scale; int H, HK, V, segments, rule, gated, total_chunks;
 };
 
-constexpr int STAGES = 3;   // chunks in shared memory: one in work, two on their way
-
-template <int K> struct DShared
+template <int K, int W> struct DShared
 {
-    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 d[TILE]; bf16 t[TILE]; bf16 p[TILE]; float4 s[C]; } stage[STAGES];
-    bf16 state[K / 64][TILE]; bf16 du[TILE]; bf16 dxs[TILE]; bf16 dos[TILE];
+    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 t[TILE]; bf16 p[TILE]; bf16 d[W][TILE]; float4 s[C]; } stage[STAGES<W>];
+    struct { bf16 state[K / 64][TILE]; bf16 du[TILE]; bf16 dxs[TILE]; bf16 dos[TILE]; } slice[W];
 };
 
-template <int K, bool FULL, int WG>
-__device__ __forceinline__ void dscan_consumer(const BackArgs& g, DShared<K>& sm, int first, int last, int seq, int seg, int h, int v0, int tid)
+// One warpgroup does everything for its slice of 64 value columns, as in the forward.
+template <int K, int W, bool FULL, int WG>
+__device__ __forceinline__ void dscan_slice(const BackArgs& g, DShared<K, W>& sm, int first, int last, int seq, int seg, int h, int v0, int tid)
 {
-    constexpr bool owner = WG < K / 64;
+    constexpr int N = K / 64;
     const int lane = tid & 31, row = (tid >> 5) * 16 + (lane >> 2), c2 = (lane & 3) * 2;
-    float s[32];
-    zero(s);
-    const i64 at = ((((i64)seq * g.segments + seg) * g.H + h) * K + WG * 64 + row) * g.V + v0 + c2;
-    if (owner && FULL && g.grad_final)
-    {
+    auto& own = sm.slice[WG];
+    const i64 at = ((((i64)seq * g.segments + seg) * g.H + h) * K + row) * g.V + v0 + c2;
+    float s[N][32];
 #pragma unroll
-        for (int i = 0; i < 32; i++) s[i] = g.grad_final[at + ((i >> 1) & 1) * 8 * g.V + (i >> 2) * 8 + (i & 1)];
-    }
+    for (int i = 0; i < N; i++)
+#pragma unroll
+        for (int e = 0; e < 32; e++) s[i][e] = FULL && g.grad_final ? g.grad_final[at + (i64)(i * 64 + ((e >> 1) & 1) * 8) * g.V + (e >> 2) * 8 + (e & 1)] : 0.f;
     for (int chunk = last; chunk >= first; chunk--)
     {
-        auto& st = sm.stage[(last - chunk) % STAGES];
+        const auto& st = sm.stage[(last - chunk) % STAGES<W>];
         const int2 span = g.chunks[chunk];
-        if constexpr (owner) store_tile(sm.state[WG], s, row, c2);
+#pragma unroll
+        for (int i = 0; i < N; i++) store_tile(own.state[i], s[i], row, c2);
         proxy_fence();
-        bar<1>(384);
+        bar<1>((W + 1) * 128);   // the chunk is there, and the one after it used up
         const float4 sc0 = st.s[row], sc1 = st.s[row + 8];
         const float gamma = st.s[C - 1].z;
+        float acc[32];
+        zero(acc);
+        wg_fence();
 #pragma unroll
-        for (int i = 0; i < 32; i++) s[i] *= gamma;
-        if constexpr (WG == 0)
-        {
-            float acc[32];
-            zero(acc);
-            wg_fence();
+        for (int i = 0; i < N; i++) product64<0, 1>(acc, st.k[i], own.state[i]);
+        wg_commit();
 #pragma unroll
-            for (int i = 0; i < K / 64; i++) product64<0, 1>(acc, st.k[i], sm.state[i]);
-            wg_commit();
-            wg_wait<0>();
-            const float w0 = sc0.w / g.scale, w1 = sc1.w / g.scale;
+        for (int j = 0; j < 8; j++)
 #pragma unroll
-            for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? w1 : w0;
-            wg_fence();
-            product64<1, 1>(acc, st.p, st.d);
-            wg_commit();
-            wg_wait<0>();
-#pragma unroll
-            for (int i = 0; i < 32; i++) acc[i] *= g.scale;
-            store_tile(sm.du, acc, row, c2);
-            proxy_fence();
-            bar<4>(128);
-            zero(acc);
-            wg_fence();
-            product64<1, 1>(acc, st.t, sm.du);
-            wg_commit();
-            wg_wait<0>();
-            if (FULL)
+            for (int half = 0; half < 2; half++)
             {
-#pragma unroll
-                for (int half = 0; half < 2; half++)
-                {
-                    const int r = row + half * 8;
-                    bf16* dst = g.dx + ((i64)(span.x + r) * g.H + h) * g.V + v0 + c2;
-                    if (r < span.y)
-#pragma unroll
-                        for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(acc[j * 4 + half * 2], acc[j * 4 + half * 2 + 1]);
-                }
+                float z = g.scale * (half ? sc1.z : sc0.z);
+                float2 d = tile2(st.d[WG], row + half * 8, j * 8 + c2);
+                *reinterpret_cast<u32*>(own.dos + swz(row + half * 8, j * 8 + c2)) = pack(z * d.x, z * d.y);
             }
+        wg_wait<0>();
+        const float w0 = sc0.w / g.scale, w1 = sc1.w / g.scale;
 #pragma unroll
-            for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? -sc1.y : -sc0.y;
-            store_tile(sm.dxs, acc, row, c2);
-            proxy_fence();
-        }
-        else
+        for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? w1 : w0;
+        wg_fence();
+        product64<1, 1>(acc, st.p, st.d[WG]);
+        wg_commit();
+        if (FULL)
         {
 #pragma unroll
-            for (int j = 0; j < 8; j++)
+            for (int i = 0; i < N; i++) copy_tile(g.gbound + (((i64)chunk * g.H + h) * K + i * 64) * g.V + v0, own.state[i], g.V, 64, tid);
+        }
+        wg_wait<0>();
 #pragma unroll
-                for (int half = 0; half < 2; half++)
-                {
-                    float z = g.scale * (half ? sc1.z : sc0.z);
-                    float2 d = tile2(st.d, row + half * 8, j * 8 + c2);
-                    *reinterpret_cast<u32*>(sm.dos + swz(row + half * 8, j * 8 + c2)) = pack(z * d.x, z * d.y);
-                }
-            proxy_fence();
-            bar<5>(128);
-            if constexpr (owner)
+        for (int i = 0; i < 32; i++) acc[i] *= g.scale;
+        store_tile(own.du, acc, row, c2);
+        proxy_fence();
+        bar<2 + WG>(128);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+#pragma unroll
+            for (int e = 0; e < 32; e++) s[i][e] *= gamma;
+        zero(acc);
+        wg_fence();
+        product64<1, 1>(acc, st.t, own.du);
+        wg_commit();
+#pragma unroll
+        for (int i = 0; i < N; i++) product64<1, 1>(s[i], st.q[i], own.dos);
+        wg_commit();
+        wg_wait<1>();
+        if (FULL)
+        {
+#pragma unroll
+            for (int half = 0; half < 2; half++)
             {
-                wg_fence();
-                product64<1, 1>(s, st.q[K / 64 - 1], sm.dos);
-                wg_commit();
-                wg_wait<0>();
+                const int r = row + half * 8;
+                bf16* dst = g.dx + ((i64)(span.x + r) * g.H + h) * g.V + v0 + c2;
+                if (r < span.y)
+#pragma unroll
+                    for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(acc[j * 4 + half * 2], acc[j * 4 + half * 2 + 1]);
             }
         }
-        bar<2>(384);
-        if constexpr (owner)
-        {
-            wg_fence();
-            if constexpr (WG == 0) product64<1, 1>(s, st.q[0], sm.dos);
-            product64<1, 1>(s, st.k[WG], sm.dxs);
-            wg_commit();
-            wg_wait<0>();
-        }
-        bar<3>(384);
+#pragma unroll
+        for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? -sc1.y : -sc0.y;
+        store_tile(own.dxs, acc, row, c2);
+        proxy_fence();
+        bar<2 + WG>(128);
+        wg_fence();
+#pragma unroll
+        for (int i = 0; i < N; i++) product64<1, 1>(s[i], st.k[i], own.dxs);
+        wg_commit();
+        wg_wait<0>();
     }
-    if (owner && g.grad_initial && (!FULL || seg == 0))
+    if (g.grad_initial && (!FULL || seg == 0))
     {
-        float* dst = g.grad_initial + (FULL ? (((i64)seq * g.H + h) * K + WG * 64 + row) * g.V + v0 + c2 : at);
+        float* dst = g.grad_initial + (FULL ? (((i64)seq * g.H + h) * K + row) * g.V + v0 + c2 : at);
 #pragma unroll
-        for (int i = 0; i < 32; i++) dst[((i >> 1) & 1) * 8 * g.V + (i >> 2) * 8 + (i & 1)] = s[i];
+        for (int i = 0; i < N; i++)
+#pragma unroll
+            for (int e = 0; e < 32; e++) dst[(i64)(i * 64 + ((e >> 1) & 1) * 8) * g.V + (e >> 2) * 8 + (e & 1)] = s[i][e];
     }
 }
 
 // FULL: G of each segment's end from grad_final [batch, heads, segments, K, V]; writes dX and boundary gradients. Otherwise starts from zero and only writes the gradient at the segment's start.
-template <int K, bool FULL>
+template <int K, int W, bool FULL>
 __device__ __forceinline__ void dscan(const BackArgs& g)
 {
     DYNAMIC_SHARED(raw);
-    DShared<K>& sm = *reinterpret_cast<DShared<K>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
-    const int seq = blockIdx.x / g.segments, seg = blockIdx.x % g.segments, h = blockIdx.y, v0 = blockIdx.z * 64, hk = h / (g.H / g.HK);
+    DShared<K, W>& sm = *reinterpret_cast<DShared<K, W>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
+    const int seq = blockIdx.x / g.segments, seg = blockIdx.x % g.segments, h = blockIdx.y, hk = h / (g.H / g.HK);
     const int first = g.ranges[blockIdx.x].x, last = g.ranges[blockIdx.x].y - 1;
-    const int wg = threadIdx.x >> 7, tid = threadIdx.x & 127;
-    if (wg == 2)
+    const int wg = threadIdx.x >> 7, tid = threadIdx.x & 127, v0 = blockIdx.z * W * 64;
+    if (wg == W)
     {
+        if constexpr (W > 1) lower_registers<40>();
         auto fetch = [&](int chunk)
         {
             if (chunk >= first)
             {
-                auto& st = sm.stage[(last - chunk) % STAGES];
+                auto& st = sm.stage[(last - chunk) % STAGES<W>];
                 const int n = g.chunks[chunk].y;
                 const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + h;
 #pragma unroll
@@ -160,35 +153,25 @@ __device__ __forceinline__ void dscan(const BackArgs& g)
                     fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
                     fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
                 }
-                fetch_tile(st.d, g.dout + base * g.V + v0, (i64)g.H * g.V, n, tid);
+#pragma unroll
+                for (int w = 0; w < W; w++) fetch_tile(st.d[w], g.dout + base * g.V + v0 + w * 64, (i64)g.H * g.V, n, tid);
                 fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
                 fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
                 if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
             }
             cp_commit();   // past the end too, so that a chunk is always the same number of groups behind
         };
-        fetch(last);
-        fetch(last - 1);
+        for (int i = 0; i + 1 < STAGES<W>; i++) fetch(last - i);
         for (int chunk = last; chunk >= first; chunk--)
         {
-            fetch(chunk - 2);   // where chunk + 1 was
-            cp_wait<2>();
+            cp_wait<STAGES<W> - 2>();
             proxy_fence();
-            bar<1>(384);
-            if (FULL)
-            {
-                bf16* dst = g.gbound + ((i64)chunk * g.H + h) * K * g.V + v0;
-                for (int i = tid; i < K * 8; i += 128)
-                {
-                    int r = i >> 3, c8 = (i & 7) * 8;
-                    *reinterpret_cast<uint4*>(dst + (i64)r * g.V + c8) = *reinterpret_cast<const uint4*>(sm.state[0] + swz(r, c8));
-                }
-            }
-            bar<2>(384);
-            bar<3>(384);
+            bar<1>((W + 1) * 128);
+            fetch(chunk - STAGES<W> + 1);
         }
         return;
     }
-    if (wg == 0) dscan_consumer<K, FULL, 0>(g, sm, first, last, seq, seg, h, v0, tid);
-    else dscan_consumer<K, FULL, 1>(g, sm, first, last, seq, seg, h, v0, tid);
+    if constexpr (W > 1) raise_registers<232>();
+    if (wg == 0) dscan_slice<K, W, FULL, 0>(g, sm, first, last, seq, seg, h, v0, tid);
+    else dscan_slice<K, W, FULL, W - 1>(g, sm, first, last, seq, seg, h, v0 + 64, tid);
 }

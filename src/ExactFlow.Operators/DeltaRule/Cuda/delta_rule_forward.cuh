@@ -1,13 +1,16 @@
+#include "elements.cuh"
 #include "wgmma.cuh"
 #include "delta_rule_common.cuh"
 
-// scan: one block per head and slice of 64 value columns walks the chunks; the state never leaves the chip.
+// scan: one block per head and W slices of 64 value columns walks the chunks; the state never leaves the chip. A warpgroup does everything for its slice and the
+// last one loads ahead for all: the slices share queries, keys, T and P, but wait for each other only at the beginning of a chunk, so that one multiplies while
+// another rounds and stores.
 // With segments, several blocks share a sequence: each segment's exact map is found first, combine gives every segment its true start.
-
-template <int K> struct Stage { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 v[TILE]; bf16 t[TILE]; bf16 p[TILE]; float4 s[C]; };
-constexpr int STAGES = 3;   // chunks in shared memory: one in work, two on their way
-
-template <int K> struct ScanShared { Stage<K> stage[STAGES]; bf16 state[K / 64][TILE]; bf16 x[TILE]; bf16 u[TILE]; bf16 us[TILE]; };
+template <int K, int W> struct ScanShared
+{
+    struct { bf16 q[K / 64][TILE]; bf16 k[K / 64][TILE]; bf16 t[TILE]; bf16 p[TILE]; bf16 v[W][TILE]; float4 s[C]; } stage[STAGES<W>];
+    struct { bf16 state[K / 64][TILE]; bf16 x[TILE]; bf16 u[TILE]; bf16 us[TILE]; } slice[W];   // us: U as the state's update takes it
+};
 
 struct ScanArgs
 {
@@ -20,247 +23,236 @@ struct ScanArgs
     float scale; int H, HK, V, segments;
 };
 
-template <int K, bool FULL, int WG>
-__device__ __forceinline__ void scan_consumer(const ScanArgs& g, ScanShared<K>& sm, bool map, int first, int last, int seq, int seg, int h, int v0, int tid)
+// Where a block stands: its chunks, and W slices of columns. Without FULL, slices past V are columns of the segment's map.
+struct ScanPlace { int seq, seg, h, first, last; };
+
+template <int K, int W, bool FULL, int WG>
+__device__ __forceinline__ void scan_slice(const ScanArgs& g, ScanShared<K, W>& sm, const ScanPlace& at, bool idle, bool map, int v0, int tid)
 {
-    constexpr bool owner = WG < K / 64;   // of 64 rows of the state
+    constexpr int N = K / 64;
     const int lane = tid & 31, row = (tid >> 5) * 16 + (lane >> 2), c2 = (lane & 3) * 2;
-    float s[32];
-    zero(s);
-    const i64 at = ((((i64)seq * g.segments + seg) * g.H + h) * K + WG * 64 + row) * g.V + v0 + c2;
-    const i64 end = FULL ? (((i64)seq * g.H + h) * K + WG * 64 + row) * g.V + v0 + c2 : at;   // FULL: only the last segment's end is wanted
-    if (owner && map)
-    {
+    auto& own = sm.slice[WG];
+    const i64 place = ((((i64)at.seq * g.segments + at.seg) * g.H + at.h) * K + row) * g.V + v0 + c2;
+    float s[N][32];
 #pragma unroll
-        for (int i = 0; i < 32; i++) s[i] = WG * 64 + row + ((i >> 1) & 1) * 8 == v0 + (i >> 2) * 8 + c2 + (i & 1) ? 1.f : 0.f;
-    }
-    else if (owner && FULL && g.initial)
-    {
+    for (int i = 0; i < N; i++)
 #pragma unroll
-        for (int i = 0; i < 32; i++) s[i] = g.initial[at + ((i >> 1) & 1) * 8 * g.V + (i >> 2) * 8 + (i & 1)];
-    }
-    for (int chunk = first; chunk < last; chunk++)
+        for (int e = 0; e < 32; e++)
+        {
+            const int r = i * 64 + ((e >> 1) & 1) * 8, c = (e >> 2) * 8 + (e & 1);
+            s[i][e] = map ? (row + r == v0 + c2 + c ? 1.f : 0.f) : FULL && g.initial ? g.initial[place + (i64)r * g.V + c] : 0.f;
+        }
+    for (int chunk = at.first; chunk < at.last; chunk++)
     {
-        Stage<K>& st = sm.stage[(chunk - first) % STAGES];
+        const auto& st = sm.stage[(chunk - at.first) % STAGES<W>];
         const int2 span = g.chunks[chunk];
-        if constexpr (owner) store_tile(sm.state[WG], s, row, c2);
+#pragma unroll
+        for (int i = 0; i < N; i++) store_tile(own.state[i], s[i], row, c2);
         proxy_fence();
-        bar<1>(384);   // A
+        bar<1>((W + 1) * 128);   // the chunk is there, and the one before it used up
+        if (idle) continue;
         const float4 sc0 = st.s[row], sc1 = st.s[row + 8];
         const float gamma = st.s[C - 1].z;
-        float acc[32];
+        float acc[32], o[32];
         zero(acc);
-        if constexpr (WG == 0)
+        zero(o);
+        wg_fence();
+#pragma unroll
+        for (int i = 0; i < N; i++) product64<0, 1>(acc, st.k[i], own.state[i]);
+        wg_commit();
+        if constexpr (FULL)
         {
-            wg_fence();
 #pragma unroll
-            for (int i = 0; i < K / 64; i++) product64<0, 1>(acc, st.k[i], sm.state[i]);
+            for (int i = 0; i < N; i++) product64<0, 1>(o, st.q[i], own.state[i]);
             wg_commit();
-            wg_wait<0>();
+        }
+        if (FULL && g.boundary)
+        {
 #pragma unroll
-            for (int j = 0; j < 8; j++)
+            for (int i = 0; i < N; i++) copy_tile(g.boundary + (((i64)chunk * g.H + at.h) * K + i * 64) * g.V + v0, own.state[i], g.V, 64, tid);
+        }
+        wg_wait<FULL ? 1 : 0>();
 #pragma unroll
-                for (int half = 0; half < 2; half++)
-                {
-                    const float4 sc = half ? sc1 : sc0;
-                    float2 vv = map ? make_float2(0.f, 0.f) : tile2(st.v, row + half * 8, j * 8 + c2);
-                    *reinterpret_cast<u32*>(sm.x + swz(row + half * 8, j * 8 + c2)) =
-                        pack(sc.x * vv.x - sc.y * acc[j * 4 + half * 2], sc.x * vv.y - sc.y * acc[j * 4 + half * 2 + 1]);
-                }
-            proxy_fence();
-            bar<4>(128);
-            zero(acc);
-            wg_fence();
-            product64<0, 1>(acc, st.t, sm.x);
-            wg_commit();
-            wg_wait<0>();
-            if (FULL) store_tile(sm.u, acc, row, c2);
-            if (FULL && g.uout)
+        for (int j = 0; j < 8; j++)
+#pragma unroll
+            for (int half = 0; half < 2; half++)
             {
-#pragma unroll
-                for (int half = 0; half < 2; half++)
-                {
-                    const int r = row + half * 8;
-                    bf16* dst = g.uout + ((i64)(span.x + r) * g.H + h) * g.V + v0 + c2;
-                    if (r < span.y)
-#pragma unroll
-                        for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(acc[j * 4 + half * 2], acc[j * 4 + half * 2 + 1]);
-                }
+                const float4 sc = half ? sc1 : sc0;
+                float2 vv = map ? make_float2(0.f, 0.f) : tile2(st.v[WG], row + half * 8, j * 8 + c2);
+                *reinterpret_cast<u32*>(own.x + swz(row + half * 8, j * 8 + c2)) =
+                    pack(sc.x * vv.x - sc.y * acc[j * 4 + half * 2], sc.x * vv.y - sc.y * acc[j * 4 + half * 2 + 1]);
             }
-#pragma unroll
-            for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? sc1.w : sc0.w;
-            store_tile(sm.us, acc, row, c2);
-            proxy_fence();
-        }
-        else if constexpr (FULL)
-        {
-            wg_fence();
-#pragma unroll
-            for (int i = 0; i < K / 64; i++) product64<0, 1>(acc, st.q[i], sm.state[i]);
-            wg_commit();
-            wg_wait<0>();
-#pragma unroll
-            for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? sc1.z : sc0.z;
-        }
-        bar<2>(384);   // U
-        if constexpr (owner)
-        {
-#pragma unroll
-            for (int i = 0; i < 32; i++) s[i] *= gamma;
-            wg_fence();
-            product64<1, 1>(s, st.k[WG], sm.us);
-            wg_commit();
-        }
-        if constexpr (FULL && WG == 1)
-        {
-            wg_fence();
-            product64<0, 1>(acc, st.p, sm.u);
-            wg_commit();
-        }
+        proxy_fence();
+        bar<2 + WG>(128);
+        zero(acc);
+        wg_fence();
+        product64<0, 1>(acc, st.t, own.x);
+        wg_commit();
         wg_wait<0>();
-        bar<3>(384);
-        if constexpr (FULL && WG == 1)
+        if (FULL) store_tile(own.u, acc, row, c2);
+#pragma unroll
+        for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? sc1.w : sc0.w;
+        store_tile(own.us, acc, row, c2);
+        proxy_fence();
+        bar<2 + WG>(128);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+#pragma unroll
+            for (int e = 0; e < 32; e++) s[i][e] *= gamma;
+#pragma unroll
+        for (int e = 0; e < 32; e++) o[e] *= (e & 2) ? sc1.z : sc0.z;
+        wg_fence();
+#pragma unroll
+        for (int i = 0; i < N; i++) product64<1, 1>(s[i], st.k[i], own.us);
+        if constexpr (FULL) product64<0, 1>(o, st.p, own.u);
+        wg_commit();
+        if (FULL && g.uout) copy_tile(g.uout + ((i64)span.x * g.H + at.h) * g.V + v0, own.u, (i64)g.H * g.V, span.y, tid);
+        wg_wait<0>();
+        if constexpr (FULL)
         {
 #pragma unroll
             for (int half = 0; half < 2; half++)
             {
                 const int r = row + half * 8;
-                bf16* dst = g.out + ((i64)(span.x + r) * g.H + h) * g.V + v0 + c2;
+                bf16* dst = g.out + ((i64)(span.x + r) * g.H + at.h) * g.V + v0 + c2;
                 if (r < span.y)
 #pragma unroll
-                    for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(g.scale * acc[j * 4 + half * 2], g.scale * acc[j * 4 + half * 2 + 1]);
+                    for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(g.scale * o[j * 4 + half * 2], g.scale * o[j * 4 + half * 2 + 1]);
             }
         }
     }
-    if constexpr (owner)
-    {
-        float* dst = map ? g.transition + ((((i64)seq * g.segments + seg) * g.H + h) * K + WG * 64 + row) * K + v0 + c2 : g.final_state && (!FULL || seg + 1 == g.segments) ? g.final_state + end : nullptr;
-        const int ld = map ? K : g.V;
-        if (dst)
+    if (idle) return;
+    const i64 end = FULL ? (((i64)at.seq * g.H + at.h) * K + row) * g.V + v0 + c2 : place;   // FULL: only the last segment's end is wanted
+    float* dst = map ? g.transition + ((((i64)at.seq * g.segments + at.seg) * g.H + at.h) * K + row) * K + v0 + c2
+                     : g.final_state && (!FULL || at.seg + 1 == g.segments) ? g.final_state + end : nullptr;
+    const int ld = map ? K : g.V;
+    if (dst)
 #pragma unroll
-            for (int i = 0; i < 32; i++) dst[((i >> 1) & 1) * 8 * ld + (i >> 2) * 8 + (i & 1)] = s[i];
+        for (int i = 0; i < N; i++)
+#pragma unroll
+            for (int e = 0; e < 32; e++) dst[(i64)(i * 64 + ((e >> 1) & 1) * 8) * ld + (e >> 2) * 8 + (e & 1)] = s[i][e];
+}
+
+template <int K, int W, bool FULL> __device__ __forceinline__ void scan_load(const ScanArgs& g, ScanShared<K, W>& sm, const ScanPlace& at, int slice, int tid)
+{
+    const int hk = at.h / (g.H / g.HK);
+    auto fetch = [&](int chunk)
+    {
+        if (chunk < at.last)
+        {
+            auto& st = sm.stage[(chunk - at.first) % STAGES<W>];
+            const int n = g.chunks[chunk].y;
+            const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + at.h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + at.h;
+#pragma unroll
+            for (int i = 0; i < K / 64; i++) fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
+#pragma unroll
+            for (int w = 0; w < W; w++)
+                if ((slice + w) * 64 < g.V) fetch_tile(st.v[w], g.v + base * g.V + (slice + w) * 64, (i64)g.H * g.V, n, tid);
+            fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
+            if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
+            if (FULL)
+            {
+#pragma unroll
+                for (int i = 0; i < K / 64; i++) fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
+                fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
+            }
+        }
+        cp_commit();   // past the end too, so that a chunk is always the same number of groups behind
+    };
+    for (int i = 0; i + 1 < STAGES<W>; i++) fetch(at.first + i);
+    for (int chunk = at.first; chunk < at.last; chunk++)
+    {
+        cp_wait<STAGES<W> - 2>();
+        proxy_fence();
+        bar<1>((W + 1) * 128);
+        fetch(chunk + STAGES<W> - 1);
     }
 }
 
-// Three warpgroups: 0 walks the chain (K S, X, T X, its half of the state), 1 makes the output (Q S, P U, the other half), 2 loads ahead.
-// FULL: states in `initial` and `final_state` are [batch, heads, segments, K, V]; TRANSITION: no output; slices past V start from the identity and carry the segment's map.
-template <int K, bool FULL>
+template <int K, int W, bool FULL>
 __device__ __forceinline__ void scan(const ScanArgs& g)
 {
     DYNAMIC_SHARED(raw);
-    ScanShared<K>& sm = *reinterpret_cast<ScanShared<K>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
-    const int seq = blockIdx.x / g.segments, seg = blockIdx.x % g.segments, h = blockIdx.y, slice = blockIdx.z;
-    const int first = g.ranges[blockIdx.x].x, last = g.ranges[blockIdx.x].y, hk = h / (g.H / g.HK);
-    const bool map = !FULL && slice >= g.V / 64;
-    const int v0 = map ? (slice - g.V / 64) * 64 : slice * 64;
-    const int wg = threadIdx.x >> 7, tid = threadIdx.x & 127;
-    if (wg == 2)
+    ScanShared<K, W>& sm = *reinterpret_cast<ScanShared<K, W>*>(raw + ((1024 - (smem_u32(raw) & 1023)) & 1023));
+    const ScanPlace at = { (int)blockIdx.x / g.segments, (int)blockIdx.x % g.segments, (int)blockIdx.y, g.ranges[blockIdx.x].x, g.ranges[blockIdx.x].y };
+    const int wg = threadIdx.x >> 7, tid = threadIdx.x & 127, slice = blockIdx.z * W + wg, values = g.V / 64;
+    if (wg == W)
     {
-        auto fetch = [&](int chunk)
-        {
-            if (chunk < last)
-            {
-                Stage<K>& st = sm.stage[(chunk - first) % STAGES];
-                const int n = g.chunks[chunk].y;
-                const i64 t0 = g.chunks[chunk].x, base = t0 * g.H + h, keys = (t0 * g.HK + hk) * K, tile = (i64)chunk * g.H + h;
-#pragma unroll
-                for (int i = 0; i < K / 64; i++)
-                {
-                    fetch_tile(st.k[i], g.k + keys + i * 64, (i64)g.HK * K, n, tid);
-                    if (FULL) fetch_tile(st.q[i], g.q + keys + i * 64, (i64)g.HK * K, n, tid);
-                }
-                if (!map) fetch_tile(st.v, g.v + base * g.V + v0, (i64)g.H * g.V, n, tid);
-                fetch_tile(st.t, g.tmat + tile * TILE, 64, 64, tid);
-                if (FULL) fetch_tile(st.p, g.pmat + tile * TILE, 64, 64, tid);
-                if (tid < C) cp16(&st.s[tid], g.scalars + tile * C + tid, true);
-            }
-            cp_commit();   // past the end too, so that a chunk is always the same number of groups behind
-        };
-        fetch(first);
-        fetch(first + 1);
-        for (int chunk = first; chunk < last; chunk++)
-        {
-            fetch(chunk + 2);   // where chunk - 1 was
-            cp_wait<2>();
-            proxy_fence();
-            bar<1>(384);   // A: stage and state ready
-            if (FULL && g.boundary)
-            {
-                bf16* dst = g.boundary + ((i64)chunk * g.H + h) * K * g.V + v0;
-                for (int i = tid; i < K * 8; i += 128)
-                {
-                    int r = i >> 3, c8 = (i & 7) * 8;
-                    *reinterpret_cast<uint4*>(dst + (i64)r * g.V + c8) = *reinterpret_cast<const uint4*>(sm.state[0] + swz(r, c8));
-                }
-            }
-            bar<2>(384);   // U: the state was read, U is ready
-            bar<3>(384);   // end of the chunk: its stage is free
-        }
+        if constexpr (W > 1) lower_registers<40>();
+        scan_load<K, W, FULL>(g, sm, at, blockIdx.z * W, tid);
         return;
     }
-    if (wg == 0) scan_consumer<K, FULL, 0>(g, sm, map, first, last, seq, seg, h, v0, tid);
-    else scan_consumer<K, FULL, 1>(g, sm, map, first, last, seq, seg, h, v0, tid);
+    if constexpr (W > 1) raise_registers<232>();
+    const bool map = !FULL && slice >= values, idle = slice >= values + (FULL ? 0 : K / 64);
+    const int v0 = (map ? slice - values : slice) * 64;
+    if (wg == 0) scan_slice<K, W, FULL, 0>(g, sm, at, idle, map, v0, tid);
+    else scan_slice<K, W, FULL, W - 1>(g, sm, at, idle, map, v0, tid);
 }
 
-// Start states of all segments from each one's map and its state from zero: S_{j+1} = M_j S_j + Z_j, in place (Z becomes the start states). One block per head and 16 value columns.
+// Start states of all segments from each one's map and its state from zero: S_{j+1} = M_j S_j + Z_j. A block has 8 value columns of a head, two threads a row; the next
+// two maps are on their way while one is applied.
 // BACK: from the last segment to the first with the transposed maps (states are then gradients at the segments' ends).
 struct CombineArgs { const float *transition, *zero_states, *initial; float* starts; int H, V, segments; };
 
-template <int K> struct CombineShared { float map[2][K][K + 4]; float s[K][20]; };
-
-template <int K> __device__ __forceinline__ void fetch_map(float (&map)[K][K + 4], const float* from, int tid)
-{
-    for (int i = tid; i < K * K / 4; i += 256) cp16(&map[i / (K / 4)][i % (K / 4) * 4], from + i * 4, true);
-    cp_commit();
-}
+constexpr int MAPS = 3, COMBINED = 8;
+template <int K> struct CombineShared { float map[MAPS][K][K + 4]; float s[K][COMBINED]; };
 
 template <int K, bool BACK>
 __device__ __forceinline__ void combine(const CombineArgs& g)
 {
     DYNAMIC_SHARED(raw);
     CombineShared<K>& sm = *reinterpret_cast<CombineShared<K>*>(raw);
-    const int h = blockIdx.y, v0 = blockIdx.z * 16, tid = threadIdx.x, n = g.segments;
-    const i64 seq = blockIdx.x, head = seq * g.H + h;
-    // Each thread: rows of one quarter column group, so that a row of the map is read once for four columns.
-    const int c4 = (tid & 3) * 4, r0 = tid >> 2;
-    constexpr int PER = K / 64;
-    for (int i = tid; i < K * 16; i += 256) sm.s[i >> 4][i & 15] = g.initial ? g.initial[(head * K + (i >> 4)) * g.V + v0 + (i & 15)] : 0.f;
+    const int h = blockIdx.y, v0 = blockIdx.z * COMBINED, tid = threadIdx.x, n = g.segments, row = tid >> 1, c4 = (tid & 1) * 4;
+    const i64 seq = blockIdx.x, at = (i64)row * g.V + v0 + c4;
     auto place = [&](int step) { return (seq * n + (BACK ? n - 1 - step : step)) * g.H + h; };
-    if (n > 1) fetch_map<K>(sm.map[0], g.transition + place(0) * K * K, tid);
-    for (int step = 0; step < n; step++)
+    auto fetch = [&](int step)
     {
-        __syncthreads();
-        for (int i = tid; i < K * 16; i += 256) g.starts[(place(step) * K + (i >> 4)) * g.V + v0 + (i & 15)] = sm.s[i >> 4][i & 15];
+        if (step + 1 < n)
+            for (int i = tid; i < K * K / 4; i += 2 * K) cp16(&sm.map[step % MAPS][i / (K / 4)][i % (K / 4) * 4], g.transition + place(step) * K * K + i * 4, true);
+        cp_commit();   // past the end too, so that a map is always the same number of groups behind
+    };
+    fetch(0);
+    fetch(1);
+    float4 state = g.initial ? *reinterpret_cast<const float4*>(g.initial + (seq * g.H + h) * K * g.V + at) : make_float4(0.f, 0.f, 0.f, 0.f);
+    for (int step = 0;; step++)
+    {
+        *reinterpret_cast<float4*>(g.starts + place(step) * K * g.V + at) = state;
         if (step + 1 == n) return;
-        if (step + 2 < n) { fetch_map<K>(sm.map[(step + 1) & 1], g.transition + place(step + 1) * K * K, tid); cp_wait<1>(); }
-        else cp_wait<0>();
-        __syncthreads();
-        const float(&map)[K][K + 4] = sm.map[step & 1];
-        float4 acc[PER];
-#pragma unroll
-        for (int p = 0; p < PER; p++) acc[p] = *reinterpret_cast<const float4*>(g.zero_states + (place(step) * K + r0 + p * 64) * g.V + v0 + c4);
-#pragma unroll 8
-        for (int i = 0; i < K; i++)
+        *reinterpret_cast<float4*>(&sm.s[row][c4]) = state;
+        state = *reinterpret_cast<const float4*>(g.zero_states + place(step) * K * g.V + at);
+        cp_wait<1>();
+        __syncthreads();   // the map and the state are there, and the map before it used up
+        fetch(step + 2);
+        const float(&map)[K][K + 4] = sm.map[step % MAPS];
+#pragma unroll 4
+        for (int i0 = 0; i0 < K; i0 += 4)
         {
-            const float4 x = *reinterpret_cast<const float4*>(&sm.s[i][c4]);
-#pragma unroll
-            for (int p = 0; p < PER; p++)
+            float m[4];
+            if constexpr (BACK)
             {
-                const float m = BACK ? map[i][r0 + p * 64] : map[r0 + p * 64][i];
-                acc[p].x += m * x.x;
-                acc[p].y += m * x.y;
-                acc[p].z += m * x.z;
-                acc[p].w += m * x.w;
+#pragma unroll
+                for (int i = 0; i < 4; i++) m[i] = map[i0 + i][row];
+            }
+            else Piece<float>::load(m, &map[row][i0]);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+            {
+                const float4 x = *reinterpret_cast<const float4*>(&sm.s[i0 + i][c4]);
+                state.x = fmaf(m[i], x.x, state.x);
+                state.y = fmaf(m[i], x.y, state.y);
+                state.z = fmaf(m[i], x.z, state.z);
+                state.w = fmaf(m[i], x.w, state.w);
             }
         }
-        __syncthreads();
-#pragma unroll
-        for (int p = 0; p < PER; p++) *reinterpret_cast<float4*>(&sm.s[r0 + p * 64][c4]) = acc[p];
+        __syncthreads();   // the state may be overwritten
     }
 }
 
+#define DELTA_SCANS(K, W, threads) \
+    extern "C" __global__ void __launch_bounds__(threads, 1) delta_scan_##K##x##W(const ScanArgs g) { scan<K, W, true>(g); } \
+    extern "C" __global__ void __launch_bounds__(threads, 1) delta_segments_##K##x##W(const ScanArgs g) { scan<K, W, false>(g); }
 #define DELTA_FORWARD(K) \
-    extern "C" __global__ void __launch_bounds__(384, 1) delta_scan_##K(const ScanArgs g) { scan<K, true>(g); } \
-    extern "C" __global__ void __launch_bounds__(384, 1) delta_segments_##K(const ScanArgs g) { scan<K, false>(g); } \
-    extern "C" __global__ void __launch_bounds__(256) delta_combine_##K(const CombineArgs g) { combine<K, false>(g); } \
-    extern "C" __global__ void __launch_bounds__(256) delta_combine_back_##K(const CombineArgs g) { combine<K, true>(g); }
+    DELTA_SCANS(K, 1, 256) \
+    DELTA_SCANS(K, 2, 384) \
+    extern "C" __global__ void __launch_bounds__(2 * K) delta_combine_##K(const CombineArgs g) { combine<K, false>(g); } \
+    extern "C" __global__ void __launch_bounds__(2 * K) delta_combine_back_##K(const CombineArgs g) { combine<K, true>(g); }

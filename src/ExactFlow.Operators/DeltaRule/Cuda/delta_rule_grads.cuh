@@ -25,26 +25,32 @@ template <int K> __device__ __forceinline__ Item item_at(const BackArgs& g, int 
     x.tile = (i64)chunk * g.H + x.h;
     return x;
 }
-// The within-chunk matrix lower(m . Gamma) as operands: once with columns over |k| (one), once with rows times k2 (two).
-template <bool STRICT> __device__ __forceinline__ void store_decayed(bf16* one, bf16* two, const float (&m)[32], const float4* s2, float scale, int row, int c2)
+// The within-chunk matrix lower(m . Gamma) as operands: once with columns over |k| (one), once with rows times k2 (two). Rules without decay spare the exponentials.
+template <bool STRICT, bool DECAYS> __device__ __forceinline__ void store_decayed(bf16* one, bf16* two, const float (&m)[32], const float4* s2, float scale, int row, int c2)
 {
+    const float4 f0 = s2[row], f1 = s2[row + 8];
 #pragma unroll
-    for (int half = 0; half < 2; half++)
+    for (int j = 0; j < 8; j++)
     {
-        const int r = row + half * 8;
-        const float4 f = s2[r];
-        const float k2 = STRICT ? -f.x * f.y : 1.f;
+        const int col = j * 8 + c2;
+        const float4 a = s2[col], b = s2[col + 1];
 #pragma unroll
-        for (int j = 0; j < 8; j++)
+        for (int half = 0; half < 2; half++)
         {
-            const int col = j * 8 + c2;
-            const float4 a = s2[col], b = s2[col + 1];
-            const float x0 = (STRICT ? col < r : col <= r) ? scale * m[j * 4 + half * 2] * __expf(f.z - a.z) : 0.f;
-            const float x1 = (STRICT ? col + 1 < r : col + 1 <= r) ? scale * m[j * 4 + half * 2 + 1] * __expf(f.z - b.z) : 0.f;
+            const int r = row + half * 8;
+            const float4 f = half ? f1 : f0;
+            const float k2 = STRICT ? -f.x * f.y : 1.f;
+            const float x0 = (STRICT ? col < r : col <= r) ? scale * m[j * 4 + half * 2] * (DECAYS ? __expf(f.z - a.z) : 1.f) : 0.f;
+            const float x1 = (STRICT ? col + 1 < r : col + 1 <= r) ? scale * m[j * 4 + half * 2 + 1] * (DECAYS ? __expf(f.z - b.z) : 1.f) : 0.f;
             *reinterpret_cast<u32*>(one + swz(r, col)) = pack(x0 * a.y, x1 * b.y);
             *reinterpret_cast<u32*>(two + swz(r, col)) = pack(x0 * k2, x1 * k2);
         }
     }
+}
+template <bool STRICT> __device__ __forceinline__ void store_decayed(bool decays, bf16* one, bf16* two, const float (&m)[32], const float4* s2, float scale, int row, int c2)
+{
+    if (decays) store_decayed<STRICT, true>(one, two, m, s2, scale, row, c2);
+    else store_decayed<STRICT, false>(one, two, m, s2, scale, row, c2);
 }
 template <int N> __device__ __forceinline__ void scale_rows(float (&acc)[N][32], float z0, float z1)
 {
@@ -199,7 +205,7 @@ template <int K> __device__ __forceinline__ void grads_q(const BackArgs& g, GSha
             wg_wait<0>();
             if (slice + 1 < slices) bar<2>(512);
         }
-        store_decayed<false>(sm.p1, sm.p2, m, s2, g.scale, row, c2);
+        store_decayed<false>(g.gated, sm.p1, sm.p2, m, s2, g.scale, row, c2);
         scale_rows<N>(acc, g.scale * __expf(s2[row].z), g.scale * __expf(s2[row + 8].z));
         proxy_fence();
         bar<3>(512);   // P, W and scalars are there
@@ -309,7 +315,7 @@ template <int K> __device__ __forceinline__ void grads_k(const BackArgs& g, GSha
             wg_wait<0>();
             if (slice + 1 < slices) bar<2>(512);
         }
-        store_decayed<true>(sm.w1, sm.w2, m, s2, 1.f, row, c2);
+        store_decayed<true>(g.gated, sm.w1, sm.w2, m, s2, 1.f, row, c2);
         scale_rows<N>(acc, __expf(s2[row].z), __expf(s2[row + 8].z));
         float beta[2], ld[2];
 #pragma unroll
@@ -438,7 +444,10 @@ extern "C" __global__ void delta_sum_heads(const SumHeadsArgs g)
     }
 }
 
+#define DELTA_DSCANS(K, W, threads) \
+    extern "C" __global__ void __launch_bounds__(threads, 1) delta_dscan_##K##x##W(const BackArgs g) { dscan<K, W, true>(g); } \
+    extern "C" __global__ void __launch_bounds__(threads, 1) delta_dsegments_##K##x##W(const BackArgs g) { dscan<K, W, false>(g); }
 #define DELTA_BACKWARD(K) \
-    extern "C" __global__ void __launch_bounds__(384, 1) delta_dscan_##K(const BackArgs g) { dscan<K, true>(g); } \
-    extern "C" __global__ void __launch_bounds__(384, 1) delta_dsegments_##K(const BackArgs g) { dscan<K, false>(g); } \
+    DELTA_DSCANS(K, 1, 256) \
+    DELTA_DSCANS(K, 2, 384) \
     extern "C" __global__ void __launch_bounds__(512, 1) delta_grads_##K(const BackArgs g) { grads<K>(g); }

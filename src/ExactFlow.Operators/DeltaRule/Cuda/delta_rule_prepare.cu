@@ -46,6 +46,36 @@ __device__ __forceinline__ void store_8(float* to, const float (&d)[4], float si
     *reinterpret_cast<float2*>(to + 8 * LA) = make_float2(sign * d[2], sign * d[3]);
 }
 
+// The rows and columns of a warp's tiles that this lane holds, times what the exponents of decay and the columns' keys ask for: f(row, column, two products as they
+// are, with the factors of columns). Rules without decay spare the exponentials.
+template <bool DECAYS, typename F> __device__ __forceinline__ void each_pair(float (&acc)[8][4], const float* c, const float* inv, int row0, int lane, F f)
+{
+    const int r = row0 + (lane >> 2), c0 = (lane & 3) * 2;
+    const float own[2] = { DECAYS ? c[r] : 0.f, DECAYS ? c[r + 8] : 0.f };
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+    {
+        const int col = j * 8 + c0;
+        const float2 factor = *reinterpret_cast<const float2*>(inv + col), sum = DECAYS ? *reinterpret_cast<const float2*>(c + col) : make_float2(0.f, 0.f);
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+        {
+            float x = acc[j][half * 2] * factor.x, y = acc[j][half * 2 + 1] * factor.y;
+            if (DECAYS)
+            {
+                x *= __expf(own[half] - sum.x);
+                y *= __expf(own[half] - sum.y);
+            }
+            f(r + half * 8, col, x, y);
+        }
+    }
+}
+template <typename F> __device__ __forceinline__ void each_pair(bool decays, float (&acc)[8][4], const float* c, const float* inv, int row0, int lane, F f)
+{
+    if (decays) each_pair<true>(acc, c, inv, row0, lane, f);
+    else each_pair<false>(acc, c, inv, row0, lane, f);
+}
+
 // left K^T for 16 rows and the first BLOCKS times 16 columns, in tiles of 8.
 template <int K, int LK, int BLOCKS> __device__ __forceinline__ void key_products(float (&acc)[8][4], const bf16* left, const bf16* keys, int row0, int lane)
 {
@@ -81,7 +111,7 @@ __device__ __forceinline__ void prepare(const PrepareArgs& g)
 {
     constexpr int LK = K + PAD;
     DYNAMIC_SHARED(raw);
-    __shared__ float s_en[C], s_wn[C], s_c[C], s_inv[C];
+    __shared__ __align__(16) float s_en[C], s_wn[C], s_c[C], s_inv[C];
     bf16* sq = reinterpret_cast<bf16*>(raw);
     bf16* sk = sq + C * LK;
     float* sa = reinterpret_cast<float*>(raw);   // A, over q and k; blocks above its diagonal are scratch
@@ -140,22 +170,16 @@ __device__ __forceinline__ void prepare(const PrepareArgs& g)
         g.scalars[tile * C + tid] = make_float4(s_wn[tid], s_en[tid] * gamma * s_inv[tid], gamma, expf(last - c) * s_inv[tid]);
         if (g.scalars2) g.scalars2[tile * C + tid] = make_float4(s_en[tid], s_inv[tid], c, last);
     }
-    const int r0 = lane >> 2, c0 = (lane & 3) * 2;
+    const bool decays = g.logdecay != nullptr;
     {   // P, 16 rows a warp: written over the warp's own queries, and from there in whole rows
         const int row0 = (3 - warp) * 16;   // the longest rows for the warp whose keys come first: five blocks of 16 x 16 for everyone
         float acc[8][4] = {};
         lower_products<K, LK>(acc, sq, sk, row0, lane);
         __syncwarp();
-#pragma unroll
-        for (int j = 0; j < 8; j++)
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-            {
-                const int r = row0 + r0 + half * 8, col = j * 8 + c0;
-                const float v0 = col <= r ? acc[j][half * 2] * s_inv[col] * __expf(s_c[r] - s_c[col]) : 0.f;
-                const float v1 = col + 1 <= r ? acc[j][half * 2 + 1] * s_inv[col + 1] * __expf(s_c[r] - s_c[col + 1]) : 0.f;
-                *reinterpret_cast<u32*>(sq + r * LK + col) = pack(v0, v1);
-            }
+        each_pair(decays, acc, s_c, s_inv, row0, lane, [&](int r, int col, float x, float y)
+        {
+            *reinterpret_cast<u32*>(sq + r * LK + col) = pack(col <= r ? x : 0.f, col + 1 <= r ? y : 0.f);
+        });
         __syncwarp();
 #pragma unroll
         for (int i = 0; i < 16 * C / 8; i += 32)
@@ -169,17 +193,12 @@ __device__ __forceinline__ void prepare(const PrepareArgs& g)
         float acc[8][4] = {};
         lower_products<K, LK>(acc, sk, sk, row0, lane);
         __syncthreads();   // keys and queries are used up
-#pragma unroll
-        for (int j = 0; j < 8; j++)
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-            {
-                const int r = row0 + r0 + half * 8, col = j * 8 + c0;
-                const float e = s_en[r] * s_inv[r];
-                const float v0 = col < r ? e * acc[j][half * 2] * s_inv[col] * __expf(s_c[r] - s_c[col]) : 0.f;
-                const float v1 = col + 1 < r ? e * acc[j][half * 2 + 1] * s_inv[col + 1] * __expf(s_c[r] - s_c[col + 1]) : 0.f;
-                if (j * 8 < row0 + 16) *reinterpret_cast<float2*>(sa + r * LA + col) = make_float2(v0, v1);
-            }
+        const float e0 = s_en[row0 + (lane >> 2)] * s_inv[row0 + (lane >> 2)], e1 = s_en[row0 + (lane >> 2) + 8] * s_inv[row0 + (lane >> 2) + 8];
+        each_pair(decays, acc, s_c, s_inv, row0, lane, [&](int r, int col, float x, float y)
+        {
+            const float e = r & 8 ? e1 : e0;   // rows of a warp begin at a multiple of 16
+            if ((col & ~7) < row0 + 16) *reinterpret_cast<float2*>(sa + r * LA + col) = make_float2(col < r ? e * x : 0.f, col + 1 < r ? e * y : 0.f);
+        });
     }
     __syncthreads();
     // T = (I + A)^-1, blockwise in float32. Diagonal 16 x 16 blocks: one column per thread, 64 threads; four sums side by side.

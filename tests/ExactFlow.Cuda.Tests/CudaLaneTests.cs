@@ -1,0 +1,118 @@
+using System.Collections.Concurrent;
+using ExactFlow.Tensors;
+using ExactFlow.Tensors.Autograd;
+using ExactFlow.Testing;
+using ExactFlow.Testing.Emulation;
+
+namespace ExactFlow.Cuda.Tests;
+
+/// <summary>Several devices on one GPU: each has a stream, a pool and graphs of its own, all share the GPU's context.</summary>
+public sealed class CudaLaneTests
+{
+    [Fact]
+    public void Devices_on_one_gpu_share_its_context_and_nothing_else()
+    {
+        var driver = new RecordingCudaDriver();
+        using (var first = new CudaDevice(driver))
+        {
+            using (var second = new CudaDevice(driver))
+            {
+                Assert.NotEqual(first.Stream, second.Stream);
+                using Tensor ofSecond = second.Persistent([4]);
+                Assert.Equal(0, first.Pool.RentedBlocks);
+            }
+
+            using Tensor ofFirst = first.Persistent([3]);
+            ofFirst.CopyFrom<float>([1f, 2f, 3f]);
+            Assert.Equal([1f, 2f, 3f], ofFirst.ToHost<float>());
+        }
+
+        Assert.Empty(driver.Outstanding);
+    }
+
+    [Fact]
+    public void A_thread_may_use_devices_in_turns()
+    {
+        var driver = new RecordingCudaDriver();
+        using var first = new CudaDevice(driver);
+        using var second = new CudaDevice(driver);
+        using Tensor a = first.Persistent([1]), b = second.Persistent([1]);
+        for (int i = 0; i < 3; i++)
+        {
+            a.CopyFrom<float>([i]);
+            b.CopyFrom<float>([-i]);
+            Assert.Equal((i, -i), (a.Item(), b.Item()));
+        }
+    }
+
+    [Fact]
+    public void Threads_capture_and_replay_while_others_allocate_and_wait()
+    {
+        const int Threads = 4, Rounds = 6;
+        var driver = new EmulatedCudaDriver();
+        Assert.SkipUnless(EmulatedKernelCompiler.IsAvailable, "The emulated GPU compiles kernels with g++ on x64 Linux, and there is no g++ on the PATH.");
+        var failures = new ConcurrentBag<Exception>();
+        Thread[] threads = [.. Enumerable.Range(0, Threads).Select(number => new Thread(() =>
+        {
+            try
+            {
+                Work(driver, number, Rounds);
+            }
+            catch (Exception exception)
+            {
+                failures.Add(exception);
+            }
+        }))];
+        Array.ForEach(threads, thread => thread.Start());
+        Array.ForEach(threads, thread => thread.Join());
+        Assert.Empty(failures);
+        Assert.Empty(driver.Outstanding);
+    }
+
+    [Fact]
+    public void A_kernel_that_many_devices_want_at_once_is_compiled_once()
+    {
+        using var folder = new TemporaryFolder();
+        var compiler = new CountingCompiler();
+        Parallel.For(0, 8, _ => Assert.Equal([1, 2, 3], new KernelCache(folder.Path).Get(compiler, "kernel.cu", "source", [])));
+        Assert.Equal(1, compiler.Count);
+    }
+
+    private static void Work(EmulatedCudaDriver driver, int number, int rounds)
+    {
+        for (int round = 0; round < rounds; round++)
+        {
+            using CudaDevice device = CudaTestDevices.OpenEmulated(driver);
+            using Tensor source = device.Persistent([64]), target = device.Persistent([64]);
+            float[] values = [.. Enumerable.Range(0, 64).Select(i => (number * 1000f) + (round * 100) + i)];
+            source.CopyFrom<float>(values);
+            using CudaGraph graph = device.Capture(() =>
+            {
+                target.CopyFrom(source);
+                Thread.Yield();
+                source.Zero();
+            });
+            Assert.All(target.ToHost<float>(), value => Assert.Equal(0, value));
+            graph.Launch();
+            Assert.Equal(values, target.ToHost<float>());
+            using Step step = device.BeginStep();
+            Assert.Equal(values, device.From<float>(values, [64]).ToHost<float>());
+        }
+    }
+
+    private sealed class CountingCompiler : IKernelCompiler
+    {
+        private int count;
+
+        public int Count => count;
+
+        public string Version => "1";
+
+        public byte[] Compile(string name, string source, IReadOnlyList<string> options)
+        {
+            Interlocked.Increment(ref count);
+            Thread.Sleep(20);
+            return [1, 2, 3];
+        }
+    }
+}
