@@ -26,6 +26,13 @@ public sealed class LayerInput : IDisposable
         this.recompute = recompute;
     }
 
+    /// <summary>An input that is there already, from another norm, and is kept.</summary>
+    internal LayerInput(Tensor value)
+    {
+        normalized = Recomputed.Of(false, value, () => value);
+        norm = null!;
+    }
+
     /// <summary>The normalised stream [batch, time, hidden], until <see cref="Dispose"/>.</summary>
     public Tensor Value
     {
