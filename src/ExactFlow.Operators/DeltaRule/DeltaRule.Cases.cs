@@ -30,7 +30,7 @@ public sealed class DeltaRuleCases : IOperatorCases
                 yield return FinalState($"final state only of a few tokens, {rule}", rule, new Size(1, 5, 1, 1, 3, 9));
             }
 
-            yield return FinalState("final state only, a head of 64", efla, new Size(1, 100, 1, 1, 64, 64));
+            yield return FinalState("final state only, heads of 64", efla, new Size(4, 100, 2, 2, 64, 64));
             yield return FinalState("final state only, 128 x 784 tokens, a head of 64", efla, new Size(128, 784, 1, 1, 64, 64)) with { IsBenchmark = true };
             yield return Make("4 x 2048 tokens, 8 heads of 64", efla, new Size(4, 2048, 8, 8, 64, 64)) with { IsBenchmark = true };
             yield return Make("2048 tokens, 8 heads of 128", efla, new Size(1, 2048, 8, 8, 128, 128)) with { IsBenchmark = true };
