@@ -3,7 +3,8 @@ namespace ExactFlow.Cuda;
 /// <summary>Compiled kernels, loaded into a device.</summary>
 public sealed class CudaModule : IDisposable
 {
-    private const int SharedBytesWithoutAsking = 48 * 1024;
+    /// <summary>A block may have 48 KB of shared memory without asking, of which this leaves 8 for what kernels declare themselves.</summary>
+    private const int SharedBytesWithoutAsking = 40 * 1024;
     private const int AllShared = 100;
     private readonly CudaDevice device;
     private nint handle;
@@ -21,7 +22,7 @@ public sealed class CudaModule : IDisposable
 
     /// <summary>A kernel of the module.</summary>
     /// <param name="name">Its name as exported (<c>extern "C"</c>).</param>
-    /// <param name="sharedBytes">The most dynamic shared memory that its launches will ask for; beyond 48 KB the driver wants to know beforehand.</param>
+    /// <param name="sharedBytes">The most dynamic shared memory that its launches will ask for; beyond 48 KB, with what kernels declare themselves, the driver wants to know beforehand.</param>
     /// <param name="sharesMultiprocessors">
     /// Whether its blocks are to run beside those of other kernels. Kernels that divide a multiprocessor's first-level memory differently cannot: it is emptied
     /// in between. So these all take as much of it as shared memory as there can be.

@@ -70,9 +70,9 @@ public sealed class DataTests(TrainedFixture trained) : IClassFixture<TrainedFix
         Pack(folder, "--text", "text.jsonl", "--tokenizer", "absent.json").ShouldBeRefused("absent.json");
         Pack(folder, "--text", "*.txt").ShouldBeRefused("No file matches '*.txt'");
         File.WriteAllText(folder["part.parquet"], "PAR1");
-        Pack(folder, "--text", "part.parquet").ShouldBeRefused("part.parquet", "convert it to JSON lines");
+        Pack(folder, "--text", "part.parquet").ShouldBeRefused("part.parquet", "the Parquet file is damaged or cut off");
         File.WriteAllText(folder["part.jsonl.zst"], "zstd");
-        Pack(folder, "--text", "part.jsonl.zst").ShouldBeRefused("part.jsonl.zst", "zstd -dc");
+        Pack(folder, "--text", "part.jsonl.zst").ShouldBeRefused("part.jsonl.zst", "the Zstandard file is damaged or cut off");
         Pack(folder, "--text", "text.jsonl", "--shard-tokens", "0").ShouldBeRefused("--shard-tokens");
         Inspect(folder).ShouldBeRefused("no packed corpus in 'packed'");
         Assert.False(Directory.Exists(folder["packed"]));

@@ -17,7 +17,7 @@ internal static class DataPackCommand
     {
         var text = new Option<string[]>("--text")
         {
-            Description = "what to pack: files, folders, or patterns in quotation marks (*, ?, ** for folders); .txt, .md, .jsonl, .ndjson, each perhaps with .gz",
+            Description = "what to pack: files, folders, or patterns in quotation marks (*, ?, ** for folders); .txt, .md, .jsonl, .ndjson, each perhaps with .gz or .zst, and .parquet",
             HelpName = "FILE|DIR|PATTERN",
             AllowMultipleArgumentsPerToken = true,
             Required = true,

@@ -54,22 +54,22 @@ public sealed class Block
 
     private Residual Layers(Residual x, SequenceOffsets? offsets, MixerState? state, Recomputation recomputation)
     {
-        Tensor sum;
-        Tensor mixed;
-        using (Recomputed normalized = x.Normalize(mixerNorm, epsilon, recomputation != Recomputation.None, out sum))
+        bool recompute = recomputation != Recomputation.None;
+        using (var input = new LayerInput(x, mixerNorm, epsilon, recompute))
         {
-            mixed = Mixer.Forward(normalized, offsets, state, recomputation != Recomputation.None);
+            Tensor mixed = Mixer.Forward(input, offsets, state, recompute);
+            x = new Residual(input.Sum, mixed);
         }
 
-        x = new Residual(sum, mixed);
         if (mlp is null)
         {
             return x;
         }
 
-        using (Recomputed normalized = x.Normalize(mlpNorm!, epsilon, recomputation != Recomputation.None, out sum))
+        using (var input = new LayerInput(x, mlpNorm!, epsilon, recompute))
         {
-            return new Residual(sum, mlp.Forward(normalized, recomputation));
+            Tensor output = mlp.Forward(input, recomputation);
+            return new Residual(input.Sum, output);
         }
     }
 }

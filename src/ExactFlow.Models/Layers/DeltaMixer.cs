@@ -40,15 +40,14 @@ public sealed class DeltaMixer : Mixer
     }
 
     /// <inheritdoc/>
-    public override Tensor Forward(Recomputed x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
+    public override Tensor Forward(LayerInput x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
-        Tensor input = x.Output;
         var carried = (RecurrentState?)state;
-        var projected = new Projected(
-            query.Project(input), key.Project(input), value.Project(input), Project(input, stepSize), Project(input, decay?.Projection), Project(input, gate));
+        Tensor?[] parts = x.Project(query.Projection, key.Projection, value.Projection, stepSize, decay?.Projection, gate);
         x.Dispose();
-        using var mixed = Recomputed.Run(input.Device, recompute, () => Mix(projected, offsets, carried));
+        var projected = new Projected(parts[0]!, parts[1]!, parts[2]!, parts[3], parts[4], parts[5]);
+        using var mixed = Recomputed.Run(projected.Query.Device, recompute, () => Mix(projected, offsets, carried));
         return Linear.Apply(mixed.Output, output.Working);
     }
 
@@ -58,8 +57,6 @@ public sealed class DeltaMixer : Mixer
 
     /// <inheritdoc/>
     public override double FlopsPerToken(int length) => Recurrence.FlopsPerToken(config.Heads, config.KeyDim, config.ValueDim, length);
-
-    private static Tensor? Project(Tensor x, ModelParameter? projection) => projection is null ? null : Linear.Apply(x, projection.Working);
 
     /// <summary>Everything between the projections: [batch, time, heads * V].</summary>
     private Tensor Mix(Projected x, SequenceOffsets? offsets, RecurrentState? carried)
@@ -97,7 +94,6 @@ public sealed class DeltaMixer : Mixer
     /// <summary>One of q, k, v: projection, short convolution, SiLU, heads, unit length.</summary>
     private sealed class Channel
     {
-        private readonly ModelParameter projection;
         private readonly ModelParameter convolution;
         private readonly int heads;
         private readonly int dim;
@@ -106,13 +102,13 @@ public sealed class DeltaMixer : Mixer
         {
             this.heads = heads;
             this.dim = dim;
-            projection = layout.Add($"{prefix}{name}_proj.weight", [Width, config.HiddenSize], Initializers.Normal(config.InitializerRange));
+            Projection = layout.Add($"{prefix}{name}_proj.weight", [Width, config.HiddenSize], Initializers.Normal(config.InitializerRange));
             convolution = layout.AddConvolution($"{prefix}{name}_conv1d.weight", Width, config.ConvolutionWidth, Initializers.Normal(config.ConvolutionInitializerRange));
         }
 
         public int Width => heads * dim;
 
-        public Tensor Project(Tensor x) => Linear.Apply(x, projection.Working);
+        public ModelParameter Projection { get; }
 
         /// <summary>[batch, time, heads, dim], each head of unit length where <paramref name="normalize"/> says so.</summary>
         public Tensor Convolve(Tensor x, SequenceOffsets? offsets, Tensor? state, bool normalize)

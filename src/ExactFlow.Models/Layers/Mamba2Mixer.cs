@@ -45,11 +45,11 @@ public sealed class Mamba2Mixer : Mixer
     private int Mixed => Inner + (2 * Groups);
 
     /// <inheritdoc/>
-    public override Tensor Forward(Recomputed x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
+    public override Tensor Forward(LayerInput x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
         var carried = (RecurrentState?)state;
-        Tensor projected = Linear.Apply(x.Output, input.Working);
+        Tensor projected = x.Project(input)[0]!;
         x.Dispose();
         using var scanned = Recomputed.Run(projected.Device, recompute, () => Scan(projected, offsets, carried));
         return Linear.Apply(scanned.Output, output.Working);

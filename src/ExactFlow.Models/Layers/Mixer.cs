@@ -1,6 +1,5 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Layers;
 
@@ -23,12 +22,12 @@ public abstract class Mixer
     }
 
     /// <summary>Mixes tokens.</summary>
-    /// <param name="x">[batch, time, hidden], normalised; given up as soon as it is projected.</param>
+    /// <param name="x">[batch, time, hidden], normalised; projected once and given up.</param>
     /// <param name="offsets">Documents of a packed row (batch 1); none sees another.</param>
     /// <param name="state">What the tokens before <paramref name="x"/> left, updated in place: a sequence per row, or per document of a packed row. Null to start from nothing.</param>
     /// <param name="recompute">Whether the backward pass computes again what lies between the projections, where that is cheap.</param>
     /// <returns>[batch, time, hidden].</returns>
-    public abstract Tensor Forward(Recomputed x, SequenceOffsets? offsets, MixerState? state, bool recompute = false);
+    public abstract Tensor Forward(LayerInput x, SequenceOffsets? offsets, MixerState? state, bool recompute = false);
 
     /// <summary>The state before the first token, for decoding; the caller disposes it.</summary>
     /// <param name="device">Where it lives.</param>

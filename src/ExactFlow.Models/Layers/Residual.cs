@@ -49,4 +49,15 @@ internal readonly struct Residual(Tensor x, Tensor? addend = null)
         Tensor stream = sum;
         return Recomputed.Of(recompute, normalized, () => RmsNorm.Apply(stream, weight.Value, epsilon));
     }
+
+    /// <summary>The stream itself, and its RMSNorm times some matrices, without keeping the norm.</summary>
+    /// <param name="weight">Of the norm.</param>
+    /// <param name="epsilon">Of the norm.</param>
+    /// <param name="matrices">What the norm is multiplied by.</param>
+    public (Tensor Sum, Tensor[] Projected) NormalizeThenProject(ModelParameter weight, float epsilon, IReadOnlyList<Tensor> matrices)
+    {
+        (Tensor Sum, Tensor[] Projected) result = RmsNorm.ApplyThenProject(x, addend, weight.Value, matrices, epsilon);
+        addend?.Dispose();
+        return result;
+    }
 }

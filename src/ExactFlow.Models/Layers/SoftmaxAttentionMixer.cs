@@ -1,6 +1,5 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Layers;
 
@@ -24,16 +23,16 @@ public sealed class SoftmaxAttentionMixer : Mixer
     }
 
     /// <inheritdoc/>
-    public override Tensor Forward(Recomputed x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
+    public override Tensor Forward(LayerInput x, SequenceOffsets? offsets, MixerState? state, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(x);
-        Tensor input = x.Output;
-        int batch = input.Shape[0];
-        int time = input.Shape[1];
-        Tensor q = Linear.Apply(input, query.Working).Reshape([batch, time, config.Heads, config.KeyDim]);
-        Tensor k = Linear.Apply(input, key.Working).Reshape([batch, time, config.KeyHeads, config.KeyDim]);
-        Tensor v = Linear.Apply(input, value.Working).Reshape([batch, time, config.KeyHeads, config.ValueDim]);
+        Tensor?[] projected = x.Project(query, key, value);
         x.Dispose();
+        int batch = projected[0]!.Shape[0];
+        int time = projected[0]!.Shape[1];
+        Tensor q = projected[0]!.Reshape([batch, time, config.Heads, config.KeyDim]);
+        Tensor k = projected[1]!.Reshape([batch, time, config.KeyHeads, config.KeyDim]);
+        Tensor v = projected[2]!.Reshape([batch, time, config.KeyHeads, config.ValueDim]);
         Tensor o = state is null
             ? SoftmaxAttention.Apply(Rotate(q, 0, offsets), Rotate(k, 0, offsets), v, offsets: offsets)
             : Continue(q, k, v, offsets, (AttentionCache)state);

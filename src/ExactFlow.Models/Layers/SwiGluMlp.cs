@@ -20,21 +20,21 @@ public sealed class SwiGluMlp
     }
 
     /// <summary>[..., hidden] to [..., hidden].</summary>
-    /// <param name="x">Normalised input; given up as soon as it is projected.</param>
+    /// <param name="x">Normalised input; projected once and given up.</param>
     /// <param name="recomputation">Whether the backward pass computes the product with the activation again, and the projections before it.</param>
-    public Tensor Forward(Recomputed x, Recomputation recomputation = Recomputation.None)
+    public Tensor Forward(LayerInput x, Recomputation recomputation = Recomputation.None)
     {
         ArgumentNullException.ThrowIfNull(x);
-        Tensor input = x.Output;
         if (recomputation >= Recomputation.Mlp)
         {
+            Tensor input = x.Value;
             using var whole = Recomputed.Run(input.Device, true, () => SwiGlu.Apply(Linear.Apply(input, gate.Working), Linear.Apply(input, up.Working)));
             return Linear.Apply(whole.Output, down.Working);
         }
 
-        Tensor gated = Linear.Apply(input, gate.Working);
-        Tensor upper = Linear.Apply(input, up.Working);
+        Tensor?[] projected = x.Project(gate, up);
         x.Dispose();
+        Tensor gated = projected[0]!, upper = projected[1]!;
         return recomputation == Recomputation.Light
             ? SwiGlu.ApplyThenProject(gated, upper, down.Working)
             : Linear.Apply(SwiGlu.Apply(gated, upper), down.Working);

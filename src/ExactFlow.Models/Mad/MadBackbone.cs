@@ -31,8 +31,8 @@ internal sealed class MadBackbone
         Tensor x = Embedding.Apply(ids, embeddings.Working);
         foreach ((MadNorm before, Mixer mixer, MadNorm between, SwiGluMlp mlp) in blocks)
         {
-            x = Add(x, mixer.Forward(Kept(before.Apply(x)), null, null));
-            x = Add(x, mlp.Forward(Kept(between.Apply(x))));
+            x = Add(x, mixer.Forward(new LayerInput(before.Apply(x)), null, null));
+            x = Add(x, mlp.Forward(new LayerInput(between.Apply(x))));
         }
 
         return x;
@@ -40,8 +40,6 @@ internal sealed class MadBackbone
 
     /// <summary>The norm before a language model's head.</summary>
     public Tensor Finish(Tensor x) => last.Apply(x);
-
-    private static Recomputed Kept(Tensor x) => Recomputed.Of(false, x, () => x);
 
     private static Tensor Add(Tensor x, Tensor addend)
     {

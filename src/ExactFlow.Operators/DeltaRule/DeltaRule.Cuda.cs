@@ -131,12 +131,9 @@ internal static class DeltaRuleCuda
             return new DeltaRuleCudaRun(device, inputs, DeltaRuleCudaPlan.For(sizes, offsets, DeltaRuleCudaRun.ChunkLength, device.MultiprocessorCount, wanted), keep);
         }
 
-        if (wanted.Segments == 0 && DeltaRuleCudaSmall.Takes(sizes, offsets))
-        {
-            return new DeltaRuleCudaSmall(device, inputs, keep);
-        }
-
-        return General(device, inputs, offsets, keep, hasOutput: true);
+        return wanted.Segments == 0 && DeltaRuleCudaSmall.Takes(sizes, offsets)
+            ? new DeltaRuleCudaSmall(device, inputs, keep)
+            : General(device, inputs, offsets, keep, hasOutput: true);
     }
 
     private static DeltaRuleCudaGeneral General(CudaDevice device, in DeltaRuleCudaInputs inputs, SequenceOffsets? offsets, bool keep, bool hasOutput)

@@ -32,6 +32,12 @@ public sealed class RmsNormCases : IOperatorCases
         AfterAdd("several warps to a row", [3, 1040]),
         AfterAdd("no rows", [0, 8]),
         AfterAdd("hidden of a 340M model", [2048, 1024]) with { IsBenchmark = true, ForwardBytes = 4.0 * 4 * 2048 * 1024, BackwardBytes = 4.0 * 4 * 2048 * 1024, ForwardFlops = 5.0 * 2048 * 1024 },
+        Projected("odd sizes", [2, 3, 7], [5, 1, 3]),
+        Projected("65 features, many rows", [150, 65], [9]),
+        Projected("128 features", [9, 128], [64, 8, 8]),
+        Projected("several warps to a row", [3, 1040], [24, 16]),
+        Projected("no rows", [0, 8], [3, 5]),
+        Projected("a norm alone", [37, 64], [16, 8], afterAdd: false),
         Of("per head", [2048, 8, 128]) with { IsBenchmark = true, ForwardBytes = 2.0 * 4 * 2048 * 1024, BackwardBytes = 3.0 * 4 * 2048 * 1024, ForwardFlops = 4.0 * 2048 * 1024 },
     ];
 
@@ -52,6 +58,51 @@ public sealed class RmsNormCases : IOperatorCases
             ForwardTolerance = 3e-7,
             GradientTolerance = 5e-7,
         };
+
+    /// <summary>A sum, its norm and products with matrices of so many outputs each; or the norm of x alone.</summary>
+    private static OperatorCase Projected(string name, Shape shape, int[] outputs, bool afterAdd = true, float epsilon = 1e-6f)
+    {
+        int dim = shape[^1], first = afterAdd ? 3 : 2;
+        List<CaseInput> inputs = [new("x", shape)];
+        if (afterAdd)
+        {
+            inputs.Add(new("residual", shape));
+        }
+
+        inputs.Add(new("weight", [dim]));
+        inputs.AddRange(outputs.Select((count, i) => new CaseInput($"matrix {i}", [count, dim], Scale: 1 / Math.Sqrt(dim)) { Role = CaseRole.ParameterMatrix }));
+        return new(
+            "RmsNorm",
+            $"projected, {name}",
+            inputs,
+            t =>
+            {
+                (Tensor sum, Tensor[] projected) = RmsNorm.ApplyThenProject(t[0], afterAdd ? t[1] : null, t[first - 1], [.. t.Skip(first)], epsilon);
+                return afterAdd ? [sum, .. projected] : projected;
+            },
+            v =>
+            {
+                double[] sum = SumOf(v), normalized = RmsNorm.Reference(sum, v[first - 1], epsilon);
+                double[][] projected = [.. v.Skip(first).Select(matrix => Linear.Reference(normalized, matrix, null, dim))];
+                return afterAdd ? [sum, .. projected] : projected;
+            },
+            (v, g) =>
+            {
+                double[] sum = SumOf(v), normalized = RmsNorm.Reference(sum, v[first - 1], epsilon), ofNormalized = new double[sum.Length];
+                var ofMatrices = new double[outputs.Length][];
+                for (int i = 0; i < outputs.Length; i++)
+                {
+                    (double[] part, ofMatrices[i], _) = Linear.ReferenceGradient(normalized, v[first + i], g[g.Count - outputs.Length + i], dim);
+                    ofNormalized = [.. ofNormalized.Zip(part, (a, b) => a + b)];
+                }
+
+                (double[] normed, double[] weight) = RmsNorm.ReferenceGradient(sum, v[first - 1], epsilon, ofNormalized);
+                double[] total = afterAdd ? [.. normed.Zip(g[0], (a, b) => a + b)] : normed;
+                return afterAdd ? [total, total, weight, .. ofMatrices] : [total, weight, .. ofMatrices];
+            });
+
+        double[] SumOf(IReadOnlyList<double[]> v) => afterAdd ? [.. v[0].Zip(v[1], (x, residual) => x + residual)] : v[0];
+    }
 
     private static OperatorCase AfterAdd(string name, Shape shape, double scale = 1, float epsilon = 1e-6f)
         => new(

@@ -39,7 +39,10 @@ public static unsafe partial class RmsNorm
         rows.Forward(device, CudaSource, ForwardKernel, arguments);
     }
 
-    /// <summary>The gradients of x, to which what reaches x besides the norm is added, and of the weight.</summary>
+    /// <summary>
+    /// The gradients of x, to which what reaches x besides the norm is added, and of the weight. Where <paramref name="normalized"/> says so, the result is
+    /// written once more, possibly in the place of its gradient.
+    /// </summary>
     internal static void Backward(
         string operation,
         CudaDevice device,
@@ -50,7 +53,8 @@ public static unsafe partial class RmsNorm
         Tensor outputGradient,
         Tensor? direct,
         CudaTarget inputGradient,
-        CudaTarget weightGradient)
+        CudaTarget weightGradient,
+        Tensor? normalized = null)
     {
         var arguments = new BackwardArguments
         {
@@ -58,11 +62,12 @@ public static unsafe partial class RmsNorm
             OutputGradient = outputGradient.Address,
             Direct = direct?.Address ?? 0,
             Weight = weight?.Address ?? 0,
+            Normalized = normalized?.Address ?? 0,
             InputGradient = inputGradient,
             Share = share,
             Epsilon = epsilon,
         };
-        nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | inputGradient.Address;
+        nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | arguments.Normalized | inputGradient.Address;
         var rows = CudaRows.Of(operation, x, addresses);
         arguments.Rows = rows.ArgumentAhead(device, tensors: 3);
         int blocks = rows.BackwardBlocks(device);
@@ -89,7 +94,7 @@ public static unsafe partial class RmsNorm
     private struct BackwardArguments
     {
         public RowsArgument Rows;
-        public nint X, OutputGradient, Direct, Weight, Partial;
+        public nint X, OutputGradient, Direct, Weight, Partial, Normalized;
         public CudaTarget InputGradient;
         public float Share, Epsilon;
     }

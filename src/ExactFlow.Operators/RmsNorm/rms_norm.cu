@@ -75,6 +75,7 @@ struct RmsNormGradArgs
     const void* direct;     // null, or what reaches x besides the norm, added to its gradient
     const float* weight;    // null: ones
     float* partial;         // null, or [blocks, dim]: the weight's gradient over each block's rows
+    void* normalized;       // null, or where y is written again; it may be where dy lies, which a thread has read by then
     Target dx;
     float share, epsilon;
 };
@@ -152,8 +153,10 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void rms_no
                 {
                     sums[p][j] += dy[j] * r * x[j];
                     dx[j] += r * (dy[j] * w[j] - x[j] * along);
+                    x[j] = x[j] * r * w[j];
                 }
                 write_gradient<C>(g.dx, start + i, dx);
+                if (g.normalized) C::write((T*)g.normalized + start + i, C::close(x));
             }
         }
     }

@@ -16,5 +16,5 @@ public enum CorpusFormat
 /// <param name="Length">Bytes on disk.</param>
 /// <param name="Modified">When it was last written.</param>
 /// <param name="Format">What it holds.</param>
-/// <param name="IsCompressed">Whether it is gzip.</param>
-public sealed record CorpusFile(string FullPath, string Name, long Length, DateTime Modified, CorpusFormat Format, bool IsCompressed);
+/// <param name="Coding">How its bytes are stored.</param>
+public sealed record CorpusFile(string FullPath, string Name, long Length, DateTime Modified, CorpusFormat Format, CorpusCoding Coding);

@@ -7,22 +7,14 @@ namespace ExactFlow.Training.Data;
 
 /// <summary>
 /// Finds the files of a corpus by names, folders and patterns. A folder stands for the <c>.txt</c>, <c>.md</c>, <c>.jsonl</c>, <c>.ndjson</c> files in it and below, each perhaps
-/// with <c>.gz</c>; in a pattern, <c>*</c> and <c>?</c> stand for characters of a name and <c>**</c> for folders. A file that is named itself may have any other ending and is text.
+/// with <c>.gz</c> or <c>.zst</c>, and the <c>.parquet</c> files; in a pattern, <c>*</c> and <c>?</c> stand for characters of a name and <c>**</c> for folders. A file that is named itself may have any other ending and is text.
 /// </summary>
 public static class CorpusFiles
 {
     private static readonly char[] Wildcards = ['*', '?'];
 
-    /// <summary>Formats whose readers do not come with .NET 10, and how to get at the text.</summary>
-    private static readonly Dictionary<string, string> Convertible = new(StringComparer.OrdinalIgnoreCase)
-    {
-        [".parquet"] = "Parquet is not read here; convert it to JSON lines, for instance in Python with pandas.read_parquet('{0}').to_json('{1}', orient='records', lines=True), and name that file",
-        [".zst"] = "Zstandard is not part of .NET 10; convert it to gzip with zstd -dc '{0}' | gzip > '{1}', and name that file",
-        [".zstd"] = "Zstandard is not part of .NET 10; convert it to gzip with zstd -dc '{0}' | gzip > '{1}', and name that file",
-    };
-
     /// <summary>The files, those of a folder or pattern in the ordinal order of their names; none twice.</summary>
-    /// <exception cref="InvalidInputException">Something is missing, cannot be read, or has a format that must be converted first; the message says how.</exception>
+    /// <exception cref="InvalidInputException">Something is missing or cannot be read.</exception>
     public static IReadOnlyList<CorpusFile> Find(IReadOnlyList<string> paths)
     {
         ArgumentNullException.ThrowIfNull(paths);
@@ -67,10 +59,10 @@ public static class CorpusFiles
     {
         if (Directory.Exists(path))
         {
-            CorpusFile[] files = [.. Enumerate(path, path, name => FormatOf(name) is not null || IsConvertible(name))];
+            CorpusFile[] files = [.. Enumerate(path, path, name => FormatOf(name) is not null)];
             return files.Length > 0
                 ? files
-                : throw new InvalidInputException($"The folder '{path}' holds no .txt, .md, .jsonl or .ndjson files (or these with .gz), nor do those in it; name the folder of the text, or the files.");
+                : throw new InvalidInputException($"The folder '{path}' holds no .txt, .md, .jsonl or .ndjson files (or these with .gz or .zst) and no .parquet files, nor do those in it; name the folder of the text, or the files.");
         }
 
         if (File.Exists(path))
@@ -126,24 +118,26 @@ public static class CorpusFiles
 
     private static CorpusFile Describe(string path, string name)
     {
-        if (IsConvertible(name))
-        {
-            string converted = Path.GetFileName(Path.ChangeExtension(path, Path.GetExtension(path).Equals(".parquet", StringComparison.OrdinalIgnoreCase) ? ".jsonl" : ".gz"));
-            throw new InvalidInputException($"Cannot read '{path}': {string.Format(System.Globalization.CultureInfo.InvariantCulture, Convertible[Path.GetExtension(path)], Path.GetFileName(path), converted)}.");
-        }
-
         FileInfo info = new(path);
-        return new CorpusFile(info.FullName, name, info.Length, info.LastWriteTimeUtc, FormatOf(name) ?? CorpusFormat.Text, IsGzip(name));
+        return new CorpusFile(info.FullName, name, info.Length, info.LastWriteTimeUtc, FormatOf(name) ?? CorpusFormat.Text, CodingOf(name));
     }
 
-    private static bool IsConvertible(string name) => Convertible.ContainsKey(Path.GetExtension(name));
-
-    private static bool IsGzip(string name) => Path.GetExtension(name).Equals(".gz", StringComparison.OrdinalIgnoreCase);
-
-    private static CorpusFormat? FormatOf(string name) => Path.GetExtension(IsGzip(name) ? name[..^3] : name).ToUpperInvariant() switch
+    private static CorpusCoding CodingOf(string name) => Path.GetExtension(name).ToUpperInvariant() switch
     {
-        ".TXT" or ".MD" => CorpusFormat.Text,
-        ".JSONL" or ".NDJSON" => CorpusFormat.JsonLines,
-        _ => null,
+        ".GZ" => CorpusCoding.Gzip,
+        ".ZST" or ".ZSTD" => CorpusCoding.Zstandard,
+        ".PARQUET" => CorpusCoding.Parquet,
+        _ => CorpusCoding.None,
     };
+
+    private static CorpusFormat? FormatOf(string name)
+    {
+        string inner = CodingOf(name) is CorpusCoding.Gzip or CorpusCoding.Zstandard ? Path.GetFileNameWithoutExtension(name) : name;
+        return Path.GetExtension(inner).ToUpperInvariant() switch
+        {
+            ".TXT" or ".MD" => CorpusFormat.Text,
+            ".JSONL" or ".NDJSON" or ".PARQUET" => CorpusFormat.JsonLines,
+            _ => null,
+        };
+    }
 }

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Compression;
 using System.Text;
 using ExactFlow.Tensors;
+using ZstdSharp;
 
 namespace ExactFlow.Training.Data;
 
@@ -63,7 +64,7 @@ public sealed class CorpusReader
         using Stream stream = Open(file);
         EntrySplitter splitter = EntrySplitter.For(file.Format, documentStart);
         int limit = file.Format == CorpusFormat.JsonLines ? LongestLine : LongestDocument;
-        byte[] buffer = ArrayPool<byte>.Shared.Rent(file.IsCompressed ? BatchBytes : (int)Math.Clamp(file.Length + 2, 1 << 12, splitter.MayCut && documentStart.IsEmpty ? LongestDocument : BatchBytes));
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(file.Coding != CorpusCoding.None ? BatchBytes : (int)Math.Clamp(file.Length + 2, 1 << 12, splitter.MayCut && documentStart.IsEmpty ? LongestDocument : BatchBytes));
         int filled = 0;
         long entry = 0, offset = 0;
         bool isEnd = false;
@@ -154,10 +155,22 @@ public sealed class CorpusReader
 
     private static Stream Open(CorpusFile file)
     {
+        FileStream? stream = null;
         try
         {
-            var stream = new FileStream(file.FullPath, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
-            return file.IsCompressed ? new GZipStream(stream, CompressionMode.Decompress) : stream;
+            stream = new FileStream(file.FullPath, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
+            return file.Coding switch
+            {
+                CorpusCoding.Gzip => new GZipStream(stream, CompressionMode.Decompress),
+                CorpusCoding.Zstandard => new DecompressionStream(stream, leaveOpen: false),
+                CorpusCoding.Parquet => new ParquetLines(stream),
+                _ => stream,
+            };
+        }
+        catch (InvalidDataException exception)
+        {
+            stream?.Dispose();
+            throw Damaged(file, exception);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
@@ -172,11 +185,16 @@ public sealed class CorpusReader
         {
             return stream.ReadAtLeast(destination, destination.Length, throwOnEndOfStream: false);
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or InvalidDataException)
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or InvalidDataException or ZstdException)
         {
-            string remedy = file.IsCompressed ? "the gzip file is damaged or cut off: fetch it again" : "check the disk";
-            throw new InvalidInputException($"Cannot read the text '{file.FullPath}': {exception.Message.TrimEnd('.')}; {remedy}.", exception);
+            throw Damaged(file, exception);
         }
+    }
+
+    private static InvalidInputException Damaged(CorpusFile file, Exception exception)
+    {
+        string remedy = file.Coding == CorpusCoding.None ? "check the disk" : $"the {file.Coding switch { CorpusCoding.Gzip => "gzip", CorpusCoding.Zstandard => "Zstandard", _ => "Parquet" }} file is damaged or cut off: fetch it again";
+        return new InvalidInputException($"Cannot read the text '{file.FullPath}': {exception.Message.TrimEnd('.')}; {remedy}.", exception);
     }
 
     private static void RequireText(CorpusFile file, ReadOnlySpan<byte> bytes, long offset)

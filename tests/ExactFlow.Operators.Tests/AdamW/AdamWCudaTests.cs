@@ -49,6 +49,73 @@ public sealed class AdamWCudaTests
 
     [Theory]
     [MemberData(nameof(Devices))]
+    public void ScheduledStepsOfAGraphAreThoseThatTheHostBegins(string name)
+    {
+        using CudaDevice device = CudaTestDevices.Open(name);
+        using var begun = new Trained(device, [65, 8_193]);
+        using var scheduled = new Trained(device, [65, 8_193]);
+        float[] rates = [1e-2f, 5e-3f, 1e-3f, 2e-2f, 1e-4f];
+        using Tensor schedule = scheduled.Optimizer.Schedule(rates), position = device.Persistent([1], DType.Int32), loss = device.Persistent([]), record = device.Persistent([3], DType.Int32);
+        loss.CopyFrom<float>([0.25f]);
+        begun.SetGradients(step: 1);
+        scheduled.SetGradients(step: 1);
+        scheduled.Optimizer.QueueScheduledStep(schedule, position, loss, record, maximumNorm: 1);
+        using CudaGraph two = device.Capture(() =>
+        {
+            scheduled.Optimizer.QueueScheduledStep(schedule, position, loss, record, maximumNorm: 1);
+            scheduled.Optimizer.QueueScheduledStep(schedule, position, loss, record, maximumNorm: 1);
+        });
+        two.Launch();
+        two.Launch();
+        foreach (float rate in rates)
+        {
+            begun.Optimizer.ClipAndStep(rate, 1);
+        }
+
+        for (int i = 0; i < 2; i++)
+        {
+            Assert.Equal(begun.Parameters[i].Value.ToHost<float>(), scheduled.Parameters[i].Value.ToHost<float>());
+            Assert.Equal(begun.Optimizer.SecondMoments[i].ToHost<float>(), scheduled.Optimizer.SecondMoments[i].ToHost<float>());
+        }
+
+        Assert.Equal(5, position.ToHost<int>()[0]);
+        Assert.Equal([BitConverter.SingleToInt32Bits(1.25f), 5, 0], record.ToHost<int>());
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
+    public void AScheduledStepWhoseGradientIsNotFiniteChangesNothing(string name)
+    {
+        using CudaDevice device = CudaTestDevices.Open(name);
+        using var trained = new Trained(device, [7]);
+        using Tensor schedule = trained.Optimizer.Schedule([1e-2f]), position = device.Persistent([1], DType.Int32), loss = device.Persistent([]), record = device.Persistent([2], DType.Int32);
+        float[] before = trained.Parameters[0].Value.ToHost<float>();
+        trained.SetGradients(step: 1, float.NaN);
+        trained.Optimizer.QueueScheduledStep(schedule, position, loss, record, maximumNorm: 0);
+        Assert.Equal(before, trained.Parameters[0].Value.ToHost<float>());
+        Assert.Equal((1, 0), (position.ToHost<int>()[0], record.ToHost<int>()[1]));
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
+    public void BatchesArePutTogetherInTheirOrderOnTheDevice(string name)
+    {
+        using CudaDevice device = CudaTestDevices.Open(name);
+        int[] inputs = [.. Enumerable.Range(0, 35)], targets = [.. inputs.Select(i => -i)];
+        using var batches = new CudaBatches(device, inputs, targets, length: 5, order: [6, 0, 3, 1, 5, 5], rows: 2);
+        using Tensor position = device.Persistent([1], DType.Int32);
+        foreach ((int batch, int first, int second) in ((int, int, int)[])[(0, 6, 0), (1, 3, 1), (2, 5, 5)])
+        {
+            position.CopyFrom<int>([batch]);
+            batches.QueueNext(position);
+            int[] expected = [.. Enumerable.Range(first * 5, 5), .. Enumerable.Range(second * 5, 5)];
+            Assert.Equal(expected, batches.Inputs.ToHost<int>());
+            Assert.Equal(expected.Select(i => -i), batches.Targets.ToHost<int>());
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
     public void WorkingCopiesAreTheRoundedValues(string name)
     {
         using CudaDevice device = CudaTestDevices.Open(name);

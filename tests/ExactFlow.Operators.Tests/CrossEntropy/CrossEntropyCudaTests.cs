@@ -28,6 +28,56 @@ public sealed class CrossEntropyCudaTests
 
     [Theory]
     [MemberData(nameof(Devices))]
+    public void Hits_are_counted_by_class_as_on_the_cpu(string deviceName)
+    {
+        const int Tokens = 203, Dim = 8, Vocabulary = 37;
+        float[] hidden = Array.ConvertAll(Values("h", Tokens * Dim, 1), value => (float)value), head = Array.ConvertAll(Values("w", Vocabulary * Dim, 1), value => (float)value);
+
+        // Every third row repeats a class, so that some are equal; every seventh row is NaN; targets are the best class of most rows.
+        head.AsSpan(0, Dim).CopyTo(head.AsSpan(5 * Dim));
+        var expected = new int[Vocabulary];
+        var targets = new int[Tokens];
+        for (int t = 0; t < Tokens; t++)
+        {
+            int best = 0;
+            double largest = double.NegativeInfinity;
+            for (int c = 0; c < Vocabulary; c++)
+            {
+                double logit = Enumerable.Range(0, Dim).Sum(i => (double)hidden[(t * Dim) + i] * head[(c * Dim) + i]);
+                (best, largest) = logit > largest + 1e-4 ? (c, logit) : (best, largest);
+            }
+
+            targets[t] = t % 5 == 4 ? (best + 1) % Vocabulary : t % 11 == 10 ? CrossEntropy.DefaultIgnoreIndex : best;
+            if (t % 7 == 6)
+            {
+                hidden[t * Dim] = float.NaN;
+            }
+            else if (targets[t] == best)
+            {
+                expected[best]++;
+            }
+        }
+
+        using CudaDevice gpu = CudaTestDevices.Open(deviceName);
+        using var cpu = new CpuDevice(1);
+        foreach (Device device in (Device[])[gpu, cpu])
+        {
+            using Tensor hits = device.Persistent([Vocabulary], DType.Int32);
+            for (int pass = 1; pass <= 2; pass++)
+            {
+                using Step step = device.BeginStep(recordGradients: false);
+                CrossEntropy.CountHits(device.From<float>(hidden, [Tokens, Dim]), device.From<float>(head, [Vocabulary, Dim]), device.From<int>(targets, [Tokens]), hits);
+                Assert.Equal(expected.Select(count => pass * count), hits.ToHost<int>());
+            }
+
+            using Step recorded = device.BeginStep();
+            Assert.Contains("recordGradients: false", Assert.Throws<InvalidInputException>(() => CrossEntropy.CountHits(
+                device.From<float>(hidden, [Tokens, Dim]), device.From<float>(head, [Vocabulary, Dim]), device.From<int>(targets, [Tokens]), hits)).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Devices))]
     public void The_loss_itself_is_differentiated_and_gradients_of_steps_add_up(string deviceName)
     {
         const int Tokens = 33, Dim = 24, Vocabulary = 101;

@@ -152,7 +152,7 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
                     cases.Add(device, rule, 1, 17, 1, 1, 2, 3, 1);
                 }
 
-                cases.Add(device, "efla", 1, 300, 8, 32, 16, 8, 1);
+                cases.Add(device, "efla", 1, 264, 8, 32, 4, 7, 1);
                 cases.Add(device, "efla", 1, 100, 1, 1, 16, 16, 60);
                 cases.Add(device, "deltanet", 1, 40, 1, 1, 16, 16, 1e-9);
                 cases.Add(device, "efla", 3, 1, 1, 2, 16, 16, 1);

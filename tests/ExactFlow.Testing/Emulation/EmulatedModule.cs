@@ -79,8 +79,8 @@ internal sealed unsafe class EmulatedKernel
     /// <summary>Threads of a block at most, from its launch bounds.</summary>
     public int MaxThreads => native.MaxThreads;
 
-    /// <summary>Dynamic shared memory that launches may ask for.</summary>
-    public int MaxSharedBytes { get; set; } = 48 * 1024;
+    /// <summary>Dynamic shared memory that launches may ask for: 48 KB less 8 that the kernel may declare itself, which is not seen here.</summary>
+    public int MaxSharedBytes { get; set; } = 40 * 1024;
 
     /// <summary>The values of the arguments, copied as a launch copies them.</summary>
     public byte[][] CopyArguments(void** arguments)

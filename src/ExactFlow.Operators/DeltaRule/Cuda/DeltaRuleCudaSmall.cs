@@ -17,7 +17,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     private const int FewestHeads = 32, LongestOfFew = 256;
 
     private const string Source = "delta_rule_small.cu";
-    private const int TileLength = 8, Threads = 128;
+    private const int TileLength = 8, HeadsPerBlock = 8;
 
     private static readonly KernelName Forward8 = KernelName.Of("delta_small_forward_8"), Forward16 = KernelName.Of("delta_small_forward_16");
     private static readonly KernelName Backward8 = KernelName.Of("delta_small_backward_8"), Backward16 = KernelName.Of("delta_small_backward_16");
@@ -46,7 +46,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         boundary = keep ? device.Empty([checked((int)sizes.Pairs), tiles, dim, dim]) : null;
     }
 
-    private LaunchGeometry Geometry => new(checked((int)((sizes.Pairs + (Threads / dim) - 1) / (Threads / dim))), 1, 1, Threads, 1, 1, 0);
+    private LaunchGeometry Geometry => new(checked((int)((sizes.Pairs + HeadsPerBlock - 1) / HeadsPerBlock)), 1, 1, dim * HeadsPerBlock, 1, 1, 0);
 
     /// <summary>Whether these kernels are for such a call.</summary>
     public static bool Takes(in DeltaRuleSizes sizes, SequenceOffsets? offsets)

@@ -9,7 +9,7 @@
 //     dkn = G u + S dp       dwn = v . du     den = -g p . du    dlog g = g <G, S> - en g p . du     (S before the token)
 //     G <- g G + kn dp^T
 constexpr int CT = 8;             // tokens of a tile; states are kept for the backward pass at the beginning of each
-constexpr int THREADS = 128;
+constexpr int GROUPS = 8;          // of threads in a block, each with a head of a sequence
 
 struct SmallSizes { i64 pairs; int heads, key_heads, key_dim, value_dim, time, tiles, rule; float scale; };
 struct SmallArgs
@@ -36,7 +36,7 @@ template <int D> struct Place
     {
         lane = threadIdx.x % D;
         group = threadIdx.x / D;
-        pair = (i64)blockIdx.x * (THREADS / D) + group;
+        pair = (i64)blockIdx.x * GROUPS + group;
         is_real = pair < n.pairs;
         if (!is_real) pair = n.pairs - 1;
         head = (int)(pair % n.heads);
@@ -80,7 +80,7 @@ template <int D> __device__ __forceinline__ TokenCoefficients coefficients_of(co
 
 template <typename T, int D> __device__ __forceinline__ void delta_small_forward(const SmallArgs& g)
 {
-    constexpr int GROUPS = THREADS / D, R = D + 4;
+    constexpr int R = D + 4;
     __shared__ __align__(16) float keys[GROUPS][CT][R];
     __shared__ __align__(16) float queries[GROUPS][CT][R];
     __shared__ TokenCoefficients tokens[GROUPS][CT];
@@ -168,8 +168,8 @@ template <int D> struct SmallTile
 
 template <typename T, int D> __device__ __forceinline__ void delta_small_backward(const SmallBackArgs& g)
 {
-    constexpr int GROUPS = THREADS / D;
     __shared__ __align__(16) SmallTile<D> tiles[GROUPS];
+    static_assert(sizeof(tiles) <= 48 * 1024, "more shared memory than a kernel may declare");
     const SmallSizes& n = g.n;
     const Place<D> at(n);
     const int lane = at.lane;
@@ -332,7 +332,7 @@ template <typename T> __device__ __forceinline__ void delta_small_forward_16(con
 template <typename T> __device__ __forceinline__ void delta_small_backward_8(const SmallBackArgs& g) { delta_small_backward<T, 8>(g); }
 template <typename T> __device__ __forceinline__ void delta_small_backward_16(const SmallBackArgs& g) { delta_small_backward<T, 16>(g); }
 
-BOTH_TYPES(delta_small_forward_8, SmallArgs, THREADS)
-BOTH_TYPES(delta_small_forward_16, SmallArgs, THREADS)
-BOTH_TYPES(delta_small_backward_8, SmallBackArgs, THREADS)
-BOTH_TYPES(delta_small_backward_16, SmallBackArgs, THREADS)
+BOTH_TYPES(delta_small_forward_8, SmallArgs, 8 * GROUPS)
+BOTH_TYPES(delta_small_forward_16, SmallArgs, 16 * GROUPS)
+BOTH_TYPES(delta_small_backward_8, SmallBackArgs, 8 * GROUPS)
+BOTH_TYPES(delta_small_backward_16, SmallBackArgs, 16 * GROUPS)

@@ -52,15 +52,15 @@ public sealed class MadTrainerTests
         foreach ((string task, string mixer) in ((string, string)[])[("in_context_recall", "efla"), ("compression", "gated_deltanet"), ("parity", "mamba2"), ("selective_copying", "softmax")])
         {
             MadTaskKind kind = MadTaskKind.Parse(task);
-            MadSettings settings = kind.Baseline with { Vocabulary = task == "parity" ? 2 : 6, Length = 12, Copies = 3, TrainExamples = 50, TestExamples = 21 };
+            MadSettings settings = kind.Baseline with { Vocabulary = task == "parity" ? 2 : 6, Length = 8, Copies = 2, TrainExamples = 26, TestExamples = 9 };
 
-            // Eleven steps an epoch: two one by one, then a graph of several and one of one.
-            MadTraining training = Training(mixer, settings.Vocabulary) with { Epochs = 2, Batch = 4, LearningRate = 1e-3, WeightDecay = 0.1, EnoughAccuracy = 2, Precision = "float32" };
+            // Thirteen steps an epoch: two one by one, then a graph of ten and one of one.
+            MadTraining training = Training(mixer, settings.Vocabulary, width: 16) with { Epochs = 2, Batch = 2, LearningRate = 1e-3, WeightDecay = 0.1, EnoughAccuracy = 2, Precision = "float32" };
             using var cpu = new CpuDevice(1);
             using CudaDevice gpu = CudaTestDevices.Open(name);
             MadOutcome expected = Run(cpu, kind, settings, training), actual = Run(gpu, kind, settings, training);
             Assert.All(expected.Losses.Zip(actual.Losses), pair => Assert.Equal(pair.First, pair.Second, 1e-4 * pair.First));
-            Assert.All(expected.Accuracies.Zip(actual.Accuracies), pair => Assert.Equal(pair.First, pair.Second, 0.03));
+            Assert.All(expected.Accuracies.Zip(actual.Accuracies), pair => Assert.Equal(pair.First, pair.Second, 0.15));
             Assert.Equal(0, actual.SkippedSteps);
             Assert.Equal(0, gpu.Pool.RentedBlocks);
         }
@@ -72,8 +72,8 @@ public sealed class MadTrainerTests
     {
         const int Lanes = 3;
         MadTaskKind kind = MadTaskKind.Parse("in_context_recall");
-        MadSettings settings = kind.Baseline with { Vocabulary = 6, Length = 12, TrainExamples = 52, TestExamples = 20 };
-        MadTraining TrainingOf(int lane) => Training(lane == 1 ? "gated_efla" : "efla", 6) with { Epochs = 2, Batch = 4, Seed = (ulong)lane, EnoughAccuracy = 2, Precision = "float32" };
+        MadSettings settings = kind.Baseline with { Vocabulary = 6, Length = 8, TrainExamples = 26, TestExamples = 9 };
+        MadTraining TrainingOf(int lane) => Training(lane == 1 ? "gated_efla" : "efla", 6, width: 16) with { Epochs = 2, Batch = 2, Seed = (ulong)lane, EnoughAccuracy = 2, Precision = "float32" };
         var driver = new EmulatedCudaDriver();
         CudaDevice Open() => name == CudaTestDevices.Emulated ? CudaTestDevices.OpenEmulated(driver) : CudaTestDevices.OpenReal();
         using CudaDevice alone = Open();
@@ -108,19 +108,21 @@ public sealed class MadTrainerTests
         var driver = new EmulatedCudaDriver();
         MadTaskKind kind = MadTaskKind.Parse("parity");
         MadSettings settings = kind.Baseline with { Length = 8, TrainExamples = 44, TestExamples = 8 };
-        MadTraining training = Training("efla", 2) with { Epochs = 4, Batch = 2, EnoughAccuracy = 2, Precision = "float32" };
+        MadTraining training = Training("efla", 2, width: 16) with { Epochs = 4, Batch = 2, EnoughAccuracy = 2, Precision = "float32" };
         MadTask task = kind.Create(settings);
         using CudaDevice device = CudaTestDevices.OpenEmulated(driver);
         device.PoisonFreshMemory = false;
         using var model = new MadModel(device, training.Model, 1);
         MadExamples examples = MadExamples.Generate(task, MadSplit.Train, 1, 44), test = MadExamples.Generate(task, MadSplit.Test, 1, 8);
         using var loop = MadLoop.On(device, model, training, examples, test);
-        loop.Queue(0);
-        loop.Queue(1);
-        loop.Read();
-        loop.Read();
+        for (int epoch = 0; epoch < 3; epoch++)
+        {
+            loop.Queue(epoch);
+            loop.Read();
+        }
+
         int before = driver.Calls.Count;
-        loop.Queue(2);
+        loop.Queue(3);
         string[] calls = [.. driver.Calls.Skip(before).Select(call => call.Split(' ')[0])];
 
         // 22 steps: two graphs of ten, two of one; the test; the record's beginning and its way to the host.
@@ -169,9 +171,9 @@ public sealed class MadTrainerTests
         Assert.Equal(0, new MadAccuracy([-100], 4).Of([0, 0, 0, 0]));
     }
 
-    private static MadTraining Training(string mixer, int vocabulary) => new()
+    private static MadTraining Training(string mixer, int vocabulary, int width = 32) => new()
     {
-        Model = new MadModelConfig { Mixer = MadMixer.Parse(mixer), Vocabulary = vocabulary, Width = 32, Heads = 2 }, LearningRate = 1e-3, WeightDecay = 0, Seed = 3,
+        Model = new MadModelConfig { Mixer = MadMixer.Parse(mixer), Vocabulary = vocabulary, Width = width, Heads = 2 }, LearningRate = 1e-3, WeightDecay = 0, Seed = 3,
     };
 
     private static MadOutcome Run(Device device, MadTaskKind kind, MadSettings settings, MadTraining training, Action<double, string>? progress = null, CancellationToken stop = default)

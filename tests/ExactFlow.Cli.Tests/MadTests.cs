@@ -1,0 +1,67 @@
+using System.Text.Json;
+using ExactFlow.Tensors.Files;
+using ExactFlow.Testing;
+
+namespace ExactFlow.Cli.Tests;
+
+/// <summary><c>exactflow mad</c>: examples to read and to take along, a study that goes on where it was, and what is refused.</summary>
+public sealed class MadTests
+{
+    private static readonly string[] Tiny = ["mad", "run", "--out", "study", "--tasks", "parity,compression", "--mixers", "efla", "--lr", "1e-3", "--wd", "0", "--epochs", "2", "--limit", "40", "--batch", "8", "--width", "16", "--heads", "2", "--enough", "2", "--threads", "1"];
+
+    [Fact]
+    public void An_example_is_shown_with_its_targets_below()
+    {
+        using var folder = new TemporaryFolder();
+        string shown = CliProcess.Run(folder.Path, ["mad", "show", "in_context_recall", "--split", "test"]).ShouldSucceed().Output;
+        string[] lines = shown.Split('\n');
+        Assert.StartsWith("in_context_recall: 127 tokens of 16, ", lines[0], StringComparison.Ordinal);
+        Assert.StartsWith("reads ", lines[2], StringComparison.Ordinal);
+        Assert.StartsWith("says ", lines[3], StringComparison.Ordinal);
+        using JsonDocument json = JsonDocument.Parse(CliProcess.Run(folder.Path, ["mad", "show", "parity", "--length", "5", "--json"]).ShouldSucceed().Output);
+        Assert.Equal(5, json.RootElement.GetProperty("targets").GetArrayLength());
+    }
+
+    [Fact]
+    public void Examples_are_exported_as_training_makes_them()
+    {
+        using var folder = new TemporaryFolder();
+        CliProcess.Run(folder.Path, ["mad", "export", "selective_copying", "--count", "3", "--out", "copy.safetensors"]).ShouldSucceed();
+        using SafetensorsFile file = SafetensorsFile.Open(folder["copy.safetensors"]);
+        Assert.Equal(["inputs", "targets"], file.Entries.Select(entry => entry.Name).Order());
+        Assert.All(file.Entries, entry => Assert.Equal([3, 256], entry.Shape));
+        Assert.Equal("selective_copying", file.Metadata["task"]);
+    }
+
+    [Fact]
+    public void A_study_goes_on_where_it_was_and_is_reported()
+    {
+        using var folder = new TemporaryFolder();
+        CliProcess.Run(folder.Path, [.. Tiny]).ShouldSucceed();
+        string[] first = File.ReadAllLines(folder["study/results.jsonl"]);
+        Assert.Equal(2, first.Length);
+        CliProcess.Run(folder.Path, [.. Tiny, "--seeds", "2"]).ShouldSucceed();
+        string[] second = File.ReadAllLines(folder["study/results.jsonl"]);
+        Assert.Equal(first, second[..2]);
+        Assert.Equal(4, second.Length);
+        Assert.All(["report.html", "report.md", "baseline.svg"], name => Assert.True(File.Exists(folder["study/" + name])));
+        CliResult report = CliProcess.Run(folder.Path, ["mad", "report", "--study", "study", "--out", "tables"]).ShouldSucceed();
+        Assert.Contains("| efla |", report.Output, StringComparison.Ordinal);
+        Assert.True(File.Exists(folder["tables/report.html"]));
+        CliProcess.Run(folder.Path, [.. Tiny.Select(word => word == "2" ? "3" : word)]).ShouldFail("other settings", "epochs");
+    }
+
+    [Theory]
+    [InlineData("length 127 % 2 = 0 must hold", "show", "in_context_recall", "--length", "127")]
+    [InlineData("must hold", "export", "selective_copying", "--copy", "200", "--out", "x.safetensors")]
+    [InlineData("There is no task 'recal'", "show", "recal")]
+    [InlineData("training examples >= batch must hold", "run", "--out", "x", "--tasks", "parity", "--limit", "100")]
+    [InlineData("--lr takes numbers", "run", "--out", "x", "--lr", "1e-3,fast")]
+    [InlineData("There is no study", "report", "--study", "nowhere")]
+    public void What_cannot_be_is_refused_before_anything_is_written(string sentence, params string[] arguments)
+    {
+        using var folder = new TemporaryFolder();
+        CliProcess.Run(folder.Path, ["mad", .. arguments]).ShouldFail(sentence);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(folder.Path));
+    }
+}
