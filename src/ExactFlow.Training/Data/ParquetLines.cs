@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Buffers.Binary;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using ExactFlow.Tensors;
@@ -28,6 +29,7 @@ internal sealed class ParquetLines : Stream
     /// <exception cref="InvalidInputException">It has no column of text.</exception>
     public ParquetLines(FileStream file)
     {
+        RequireFooter(file);
         json = new Utf8JsonWriter(line, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
         reader = Guarded(() => ParquetReader.CreateAsync(file, leaveStreamOpen: false).GetAwaiter().GetResult());
         fields = [.. reader.Schema.DataFields.Where(field => (field.ClrType == typeof(string) || field.ClrType == typeof(ReadOnlyMemory<char>)) && field.MaxRepetitionLevel == 0)];
@@ -135,6 +137,26 @@ internal sealed class ParquetLines : Stream
             group.ReadAsync(field, values!).AsTask().GetAwaiter().GetResult();
             return values;
         })];
+    }
+
+    /// <summary>A Parquet file ends with its metadata, their length in four bytes, and its mark. The reader allocates whatever that length says, so it is checked before.</summary>
+    private static void RequireFooter(FileStream file)
+    {
+        const int TailLength = 8;
+        Span<byte> tail = stackalloc byte[TailLength];
+        if (file.Length < TailLength + 4)
+        {
+            throw new InvalidDataException($"a Parquet file has at least {TailLength + 4} bytes, this one {file.Length}");
+        }
+
+        file.Seek(-TailLength, SeekOrigin.End);
+        file.ReadExactly(tail);
+        file.Seek(0, SeekOrigin.Begin);
+        uint length = BinaryPrimitives.ReadUInt32LittleEndian(tail);
+        if (!tail[4..].SequenceEqual("PAR1"u8) || length > file.Length - TailLength - 4)
+        {
+            throw new InvalidDataException("it does not end with Parquet's metadata and mark");
+        }
     }
 
     /// <summary>A reader of a damaged file may fail in any way; here they are one.</summary>
