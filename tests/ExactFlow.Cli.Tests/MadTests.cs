@@ -48,7 +48,7 @@ public sealed class MadTests
         CliResult report = CliProcess.Run(folder.Path, ["mad", "report", "--study", "study", "--out", "tables"]).ShouldSucceed();
         Assert.Contains("| efla |", report.Output, StringComparison.Ordinal);
         Assert.True(File.Exists(folder["tables/report.html"]));
-        CliProcess.Run(folder.Path, [.. Tiny.Select(word => word == "2" ? "3" : word)]).ShouldFail("other settings", "epochs");
+        CliProcess.Run(folder.Path, [.. Tiny.Select((word, i) => i > 0 && Tiny[i - 1] == "--epochs" ? "3" : word)]).ShouldBeRefused("other settings", "epochs");
     }
 
     [Theory]
@@ -61,7 +61,7 @@ public sealed class MadTests
     public void What_cannot_be_is_refused_before_anything_is_written(string sentence, params string[] arguments)
     {
         using var folder = new TemporaryFolder();
-        CliProcess.Run(folder.Path, ["mad", .. arguments]).ShouldFail(sentence);
+        CliProcess.Run(folder.Path, ["mad", .. arguments]).ShouldBeRefused(sentence);
         Assert.Empty(Directory.EnumerateFileSystemEntries(folder.Path));
     }
 }
