@@ -1,7 +1,6 @@
 using ExactFlow.Models.Layers;
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Models.Mad;
 
