@@ -73,7 +73,9 @@ internal static class Settings
                 return [];
             }
 
-            return parts.Length > 1 ? seeds : [.. Enumerable.Range(result.GetValue(first), seeds[0])];
+            // While this option is parsed, one that was not given has no value yet, not even its default.
+            int start = result.GetResult(first) is { Implicit: false } ? result.GetValue(first) : (int)first.GetDefaultValue()!;
+            return parts.Length > 1 ? seeds : [.. Enumerable.Range(start, seeds[0])];
         },
     };
 

@@ -99,6 +99,25 @@ public sealed class CoefficientTests
     }
 
     [Fact]
+    public void ControlsAreTheFlowOrEulerWithOnePartExchanged()
+    {
+        DeltaRuleKind efla = DeltaRuleKind.Efla, unit = DeltaRuleKind.Parse("unit_key_flow"), scaled = DeltaRuleKind.Parse("unit_key_flow_scaled_value"), clipped = DeltaRuleKind.Parse("clipped_euler");
+        foreach ((double beta, double lambda) in ((double, double)[])[(0.1, 0.5), (0.7, 4), (3, 100), (0.02, 9)])
+        {
+            // A unit key erases and writes what DeltaNet does with the step 1 - e^-beta; divided by the key's length, it writes what it erases.
+            DeltaCoefficients net = DeltaRuleKind.DeltaNet.Evaluate(1 - Math.Exp(-beta), lambda, 0), of = unit.Evaluate(beta, lambda, 0), written = scaled.Evaluate(beta, lambda, 0);
+            Assert.Equal(net.Erase, of.Erase, 1e-14);
+            Assert.Equal(net.Write, of.Write, 1e-14);
+            Assert.Equal(of.Erase, written.Erase, 1e-14);
+            Assert.Equal(of.Write / Math.Sqrt(lambda + 1e-6), written.Write, 1e-14);
+
+            // EFLA is the scaled one at the rate beta lambda, up to the 1e-6 that keeps short keys finite.
+            Assert.Equal(1, scaled.Evaluate(beta * lambda, lambda, 0).Erase / efla.Evaluate(beta, lambda, 0).Erase, 5e-6);
+            Assert.Equal(Math.Min(beta, 2 / lambda), clipped.Evaluate(beta, lambda, 0).Write, 1e-15);
+        }
+    }
+
+    [Fact]
     public void AnUnknownRuleIsRefusedWithTheList()
     {
         var error = Assert.Throws<ExactFlow.Tensors.InvalidInputException>(() => DeltaRuleKind.Parse("elfa"));

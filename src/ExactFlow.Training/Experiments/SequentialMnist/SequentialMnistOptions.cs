@@ -1,4 +1,4 @@
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>What all runs of a study share; the rest is in the names of its runs.</summary>
 public sealed record SequentialMnistOptions

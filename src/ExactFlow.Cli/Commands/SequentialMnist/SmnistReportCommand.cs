@@ -1,8 +1,8 @@
 using System.CommandLine;
 using ExactFlow.Cli.Parsing;
-using ExactFlow.Training.SequentialMnist;
+using ExactFlow.Training.Experiments.SequentialMnist;
 
-namespace ExactFlow.Cli.Commands.Experiments;
+namespace ExactFlow.Cli.Commands.SequentialMnist;
 
 /// <summary><c>exactflow smnist report</c>: the page, figures and tables of a study.</summary>
 internal static class SmnistReportCommand

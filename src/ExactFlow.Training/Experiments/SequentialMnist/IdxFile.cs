@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using System.IO.Compression;
 using ExactFlow.Tensors;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>
 /// A file in the IDX format of the MNIST distribution: two zero bytes, the element type (8 for bytes), the number of dimensions, their sizes as big-endian

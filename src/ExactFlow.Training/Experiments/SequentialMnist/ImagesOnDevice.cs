@@ -1,6 +1,6 @@
 using ExactFlow.Tensors;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>What the runs of a worker share on its device: the training images, and the test images in every disturbance that was asked for.</summary>
 internal sealed class ImagesOnDevice : IDisposable

@@ -1,6 +1,6 @@
 using ExactFlow.Tensors.Randomness;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>
 /// Test images as pixels in [0, 1], disturbed. Noise and dropout are a function of seed, kind, image and pixel alone, the same for all models and, scaled and

@@ -1,8 +1,8 @@
 using ExactFlow.Tensors;
 using ExactFlow.Training.Experiments;
-using ExactFlow.Training.SequentialMnist;
+using ExactFlow.Training.Experiments.SequentialMnist;
 
-namespace ExactFlow.Training.Tests.SequentialMnist;
+namespace ExactFlow.Training.Tests.Experiments.SequentialMnist;
 
 public sealed class SequentialMnistTests : IDisposable
 {

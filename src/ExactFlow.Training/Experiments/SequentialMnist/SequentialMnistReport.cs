@@ -2,10 +2,9 @@ using System.Globalization;
 using System.Text;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Files;
-using ExactFlow.Training.Experiments;
 using ExactFlow.Training.Report;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>What a study of sequential MNIST found: a page, figures as in the paper, tables in Markdown.</summary>
 public static class SequentialMnistReport

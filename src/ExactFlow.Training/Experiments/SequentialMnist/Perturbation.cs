@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>How test images are disturbed.</summary>
 public enum PerturbationKind

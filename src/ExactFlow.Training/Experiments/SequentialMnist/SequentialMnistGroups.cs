@@ -1,8 +1,7 @@
 using System.Globalization;
-using ExactFlow.Training.Experiments;
 using ExactFlow.Training.Report;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>The runs of one rule at one learning rate: its seeds.</summary>
 /// <param name="Rule">The rule.</param>

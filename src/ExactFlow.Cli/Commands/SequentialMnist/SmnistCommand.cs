@@ -1,6 +1,6 @@
 using System.CommandLine;
 
-namespace ExactFlow.Cli.Commands.Experiments;
+namespace ExactFlow.Cli.Commands.SequentialMnist;
 
 /// <summary><c>exactflow smnist</c>: the robustness study of sequential MNIST.</summary>
 internal static class SmnistCommand

@@ -1,8 +1,7 @@
 using System.Globalization;
 using ExactFlow.Tensors;
-using ExactFlow.Training.Experiments;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>
 /// The robustness study of sequential MNIST (arXiv 2512.12602, sections 4.3 and 4.4): every rule at every learning rate with every seed, tested undisturbed and under

@@ -1,7 +1,7 @@
 using System.Security.Cryptography;
 using ExactFlow.Tensors;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>Images of handwritten digits with their labels (LeCun, Cortes and Burges' MNIST).</summary>
 public sealed class MnistSet

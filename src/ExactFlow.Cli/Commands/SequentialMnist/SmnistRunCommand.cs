@@ -2,9 +2,9 @@ using System.CommandLine;
 using ExactFlow.Cli.Display;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Tensors;
-using ExactFlow.Training.SequentialMnist;
+using ExactFlow.Training.Experiments.SequentialMnist;
 
-namespace ExactFlow.Cli.Commands.Experiments;
+namespace ExactFlow.Cli.Commands.SequentialMnist;
 
 /// <summary><c>exactflow smnist run</c>: trains and tests every combination of rule, learning rate and seed.</summary>
 internal static class SmnistRunCommand

@@ -4,7 +4,7 @@ using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 using ExactFlow.Tensors.Memory;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>
 /// Training steps on batches of one size. On a GPU nothing waits for it: images lie there, a step is told the numbers of its images and their labels, its loss

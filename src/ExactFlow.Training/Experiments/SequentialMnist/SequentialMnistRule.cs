@@ -1,7 +1,7 @@
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>What a model of the study is built with: a rule of the delta family, and how the step size comes about.</summary>
 /// <param name="Name">The name on the command line and in results.</param>

@@ -4,9 +4,8 @@ using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Autograd;
 using ExactFlow.Tensors.Randomness;
-using ExactFlow.Training.Experiments;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>One run of the study: trains a model and tests it under all disturbances.</summary>
 internal sealed class SequentialMnistRun

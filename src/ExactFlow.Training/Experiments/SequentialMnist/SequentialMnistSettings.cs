@@ -1,4 +1,4 @@
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>The fingerprint of a study's folder: results under other settings, or of other images, do not belong beside these.</summary>
 /// <param name="Options">What all runs share.</param>

@@ -1,4 +1,4 @@
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>What a run measured.</summary>
 public sealed record SequentialMnistResult

@@ -2,7 +2,7 @@ using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Randomness;
 
-namespace ExactFlow.Training.SequentialMnist;
+namespace ExactFlow.Training.Experiments.SequentialMnist;
 
 /// <summary>
 /// The classifier of the paper's robustness study (arXiv 2512.12602, section 4.3): <c>x_t = GELU(W_in pixel_t + pos_t)</c>, one head of 64 of a delta rule over
