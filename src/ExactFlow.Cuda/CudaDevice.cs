@@ -20,6 +20,12 @@ public sealed unsafe class CudaDevice : Device
     [ThreadStatic]
     private static nint contextOfThread;
 
+    /// <summary>
+    /// Devices of one process capture and start products one after the other: a product loads its kernel at the first use, for which the driver may have to wait for
+    /// all streams, and it cannot wait for one that is being captured. Replays are free of it.
+    /// </summary>
+    private static readonly Lock OneAtATime = new();
+
     private readonly int device;
     private readonly nint context;
     private IMatrixProducts? matrices;
@@ -171,10 +177,13 @@ public sealed unsafe class CudaDevice : Device
     public void Multiply(in MatrixProduct product)
     {
         UseOnThisThread();
-        matrices ??= IsCapturing
-            ? throw new InvalidOperationException($"The first matrix product on {Name} cannot be captured, because it takes memory: run the work once before capturing it.")
-            : new CublasLtProducts(this);
-        matrices.Multiply(product, Stream);
+        lock (OneAtATime)
+        {
+            matrices ??= IsCapturing
+                ? throw new InvalidOperationException($"The first matrix product on {Name} cannot be captured, because it takes memory: run the work once before capturing it.")
+                : new CublasLtProducts(this);
+            matrices.Multiply(product, Stream);
+        }
     }
 
     /// <summary>Records what <paramref name="work"/> queues into a graph, instead of running it. The work must not wait for the device nor allocate.</summary>
@@ -182,6 +191,14 @@ public sealed unsafe class CudaDevice : Device
     {
         ArgumentNullException.ThrowIfNull(work);
         UseOnThisThread();
+        lock (OneAtATime)
+        {
+            return Record(work);
+        }
+    }
+
+    private CudaGraph Record(Action work)
+    {
         Check(Driver.StreamBeginCapture(Stream), "cuStreamBeginCapture");
         IsCapturing = true;
         try
