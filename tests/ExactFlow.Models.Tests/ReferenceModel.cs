@@ -204,7 +204,7 @@ internal sealed class ReferenceModel
         return o;
     }
 
-    /// <summary>The table of the method, row by row; for the rules with unit keys, e and w act on the unit key.</summary>
+    /// <summary>The table of the method, row by row; for DeltaNet and Gated DeltaNet, e and w act on the unit key.</summary>
     private static (double G, double E, double W) Coefficients(string rule, double beta, double lambda, double logDecay)
     {
         double x = beta * lambda;
@@ -223,6 +223,9 @@ internal sealed class ReferenceModel
             "rk4" => (1, beta * (1 - (x / 2) + (x * x / 6) - (x * x * x / 24)), beta * (1 - (x / 2) + (x * x / 6) - (x * x * x / 24))),
             "implicit_euler" => (1, beta / (1 + x), beta / (1 + x)),
             "cayley" => (1, beta / (1 + (x / 2)), beta / (1 + (x / 2))),
+            "clipped_euler" => (1, x > 2 ? 2 / lambda : beta, x > 2 ? 2 / lambda : beta),
+            "unit_key_flow" => (1, (1 - Math.Exp(-beta)) / (lambda + 1e-6), (1 - Math.Exp(-beta)) / Math.Sqrt(lambda + 1e-6)),
+            "unit_key_flow_scaled_value" => (1, (1 - Math.Exp(-beta)) / (lambda + 1e-6), (1 - Math.Exp(-beta)) / (lambda + 1e-6)),
             _ => throw new NotSupportedException($"The reference model has no rule {rule}: write its row of the table here."),
         };
     }
