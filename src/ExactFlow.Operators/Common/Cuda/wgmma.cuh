@@ -68,6 +68,18 @@ __device__ __forceinline__ void copy_tile(bf16* g, const bf16* tile, i64 stride,
         if (r < valid) *reinterpret_cast<uint4*>(g + r * stride + c8) = *reinterpret_cast<const uint4*>(tile + swz(r, c8));
     }
 }
+// Fragments times a factor to global rows of `stride` elements, the first `valid` of them.
+__device__ __forceinline__ void write_rows(bf16* g, const float (&d)[32], float factor, i64 stride, int valid, int row, int c2)
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+    {
+        const int r = row + half * 8;
+        if (r < valid)
+#pragma unroll
+            for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(g + r * stride + c2 + j * 8) = pack(factor * d[j * 4 + half * 2], factor * d[j * 4 + half * 2 + 1]);
+    }
+}
 __device__ __forceinline__ void zero(float (&d)[32])
 {
 #pragma unroll

@@ -95,18 +95,7 @@ __device__ __forceinline__ void dscan_slice(const BackArgs& g, DShared<K, W>& sm
         for (int i = 0; i < N; i++) product64<1, 1>(s[i], st.q[i], own.dos);
         wg_commit();
         wg_wait<1>();
-        if (FULL)
-        {
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-            {
-                const int r = row + half * 8;
-                bf16* dst = g.dx + ((i64)(span.x + r) * g.H + h) * g.V + v0 + c2;
-                if (r < span.y)
-#pragma unroll
-                    for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(acc[j * 4 + half * 2], acc[j * 4 + half * 2 + 1]);
-            }
-        }
+        if (FULL) write_rows(g.dx + ((i64)span.x * g.H + h) * g.V + v0, acc, 1.f, (i64)g.H * g.V, span.y, row, c2);
 #pragma unroll
         for (int i = 0; i < 32; i++) acc[i] *= (i & 2) ? -sc1.y : -sc0.y;
         store_tile(own.dxs, acc, row, c2);

@@ -108,18 +108,7 @@ __device__ __forceinline__ void scan_slice(const ScanArgs& g, ScanShared<K, W>& 
         wg_commit();
         if (FULL && g.uout) copy_tile(g.uout + ((i64)span.x * g.H + at.h) * g.V + v0, own.u, (i64)g.H * g.V, span.y, tid);
         wg_wait<0>();
-        if constexpr (FULL)
-        {
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-            {
-                const int r = row + half * 8;
-                bf16* dst = g.out + ((i64)(span.x + r) * g.H + at.h) * g.V + v0 + c2;
-                if (r < span.y)
-#pragma unroll
-                    for (int j = 0; j < 8; j++) *reinterpret_cast<u32*>(dst + j * 8) = pack(g.scale * o[j * 4 + half * 2], g.scale * o[j * 4 + half * 2 + 1]);
-            }
-        }
+        if constexpr (FULL) write_rows(g.out + ((i64)span.x * g.H + at.h) * g.V + v0, o, g.scale, (i64)g.H * g.V, span.y, row, c2);
     }
     if (idle) return;
     const i64 end = FULL ? (((i64)at.seq * g.H + at.h) * K + row) * g.V + v0 + c2 : place;   // FULL: only the last segment's end is wanted
