@@ -111,7 +111,7 @@ internal sealed class DeltaRuleCudaPlan
     /// <summary>
     /// The numbers of segments and of slices in a block with the least expected time. The unit is a tenth of the time that a block with one slice takes for a chunk; one with
     /// two takes 14 (2.7 and 3.8 microseconds were measured on an H200). A pass costs its longest chain times the waves of blocks it takes. Without segments that is
-    /// one pass; with them a second pass over value and map columns precedes it, and combining costs about half a chunk a segment.
+    /// one pass; with them a second pass over value and map columns precedes it, and combining costs about half a chunk a segment, besides two more launches and what is kept for the way back.
     /// </summary>
     private static (int Segments, int Slices) Choose(int heads, DeltaRuleSizes sizes, int chunks, int multiprocessors, (int Segments, int Slices) wanted)
     {
@@ -125,7 +125,7 @@ internal sealed class DeltaRuleCudaPlan
                 long length = (chunks + segments - 1) / segments * (slices == 1 ? 10 : 14), walks = (long)heads * segments, cost = length * Waves(walks, columns, slices);
                 if (segments > 1)
                 {
-                    cost += (length * Waves(walks, columns + mapColumns, slices)) + (5 * segments) + 40;
+                    cost += (length * Waves(walks, columns + mapColumns, slices)) + (5 * segments) + 80;
                 }
 
                 if (cost < best.Cost)
