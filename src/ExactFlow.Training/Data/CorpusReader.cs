@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.IO.Compression;
 using System.Text;
 using ExactFlow.Tensors;
 using ZstdSharp;
@@ -20,13 +19,8 @@ public sealed class CorpusReader
 
     private const int BatchBytes = 1 << 20;
 
-    /// <summary>Without it, a gzip file that was cut off ends early and silently.</summary>
-    private const string StrictDecompression = "System.IO.Compression.UseStrictValidation";
-
     private readonly IReadOnlyList<CorpusFile> files;
     private readonly ReadOnlyMemory<byte> documentStart;
-
-    static CorpusReader() => AppContext.SetSwitch(StrictDecompression, true);
 
     /// <summary>A reader of files.</summary>
     /// <param name="files">The files, read one after another.</param>
@@ -161,7 +155,7 @@ public sealed class CorpusReader
             stream = new FileStream(file.FullPath, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
             return file.Coding switch
             {
-                CorpusCoding.Gzip => new GZipStream(stream, CompressionMode.Decompress),
+                CorpusCoding.Gzip => Gzip.Decompress(stream),
                 CorpusCoding.Zstandard => new DecompressionStream(stream, leaveOpen: false),
                 CorpusCoding.Parquet => new ParquetLines(stream),
                 _ => stream,

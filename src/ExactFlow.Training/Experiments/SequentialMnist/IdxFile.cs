@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
-using System.IO.Compression;
 using ExactFlow.Tensors;
+using ExactFlow.Training.Data;
 
 namespace ExactFlow.Training.Experiments.SequentialMnist;
 
@@ -51,7 +51,7 @@ internal static class IdxFile
             var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1 << 16);
             int first = file.ReadByte(), second = file.ReadByte();
             file.Position = 0;
-            return first == 0x1F && second == 0x8B ? new GZipStream(file, CompressionMode.Decompress) : file;
+            return first == 0x1F && second == 0x8B ? Gzip.Decompress(file) : file;
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
