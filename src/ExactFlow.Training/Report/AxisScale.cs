@@ -62,7 +62,8 @@ internal readonly struct AxisScale
         int digits = Math.Max(0, -(int)Math.Floor(Math.Log10(step) + 1e-9));
         for (double index = Math.Ceiling((low / step) - 1e-9); index * step <= high + (1e-9 * step); index++)
         {
-            yield return (index * step, (index * step).ToString("F" + digits, CultureInfo.InvariantCulture));
+            double value = (index * step) + 0.0;   // a negative zero becomes zero
+            yield return (value, value.ToString("F" + digits, CultureInfo.InvariantCulture));
         }
     }
 
