@@ -140,6 +140,9 @@ internal static unsafe partial class CublasLtImports
     public static partial int GetHeuristic(
         nint handle, nint product, nint a, nint b, nint c, nint d, nint preference, int wanted, Heuristic* results, out int found);
 
+    [LibraryImport(Library, EntryPoint = "cublasLtMatmulAlgoCheck")]
+    public static partial int Check(nint handle, nint product, nint a, nint b, nint c, nint d, void* algorithm, Heuristic* result);
+
     [LibraryImport(Library, EntryPoint = "cublasLtMatmul")]
     public static partial int Multiply(
         nint handle, nint product, float* alpha, nint a, nint layoutA, nint b, nint layoutB, float* beta, nint c, nint layoutC, nint d, nint layoutD,

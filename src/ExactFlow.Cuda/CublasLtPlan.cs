@@ -3,9 +3,13 @@ using static ExactFlow.Cuda.CublasLtImports;
 
 namespace ExactFlow.Cuda;
 
-/// <summary>cuBLASLt's descriptions of one kind of product, and the algorithm it chose.</summary>
+/// <summary>cuBLASLt's descriptions of one kind of product, the algorithms it proposes, and the chosen one.</summary>
 internal sealed unsafe class CublasLtPlan : IDisposable
 {
+    /// <summary>Of cublasLtMatmulAlgo_t.</summary>
+    private const int AlgorithmBytes = 64;
+
+    private Heuristic[] candidates = [];
     private nint bias;
 
     private CublasLtPlan()
@@ -24,17 +28,20 @@ internal sealed unsafe class CublasLtPlan : IDisposable
     /// <summary>Layout of the result.</summary>
     public nint LayoutC { get; private set; }
 
-    /// <summary>The algorithm.</summary>
+    /// <summary>The algorithm to use: the library's first proposal until another is chosen.</summary>
     public Heuristic Heuristic { get; private set; }
 
-    /// <summary>Asks the library for an algorithm; null when it has none, with what it says.</summary>
-    public static CublasLtPlan? TryMake(nint handle, in CublasLtKey key, nint bias, long workspaceBytes, CublasLtProducts products, out int status)
+    /// <summary>What the library proposes, what it expects to be the fastest first.</summary>
+    public ReadOnlySpan<Heuristic> Candidates => candidates;
+
+    /// <summary>Asks the library for algorithms; null when it has none, with what it says.</summary>
+    public static CublasLtPlan? TryMake(nint handle, in CublasLtKey key, nint bias, long workspaceBytes, int wanted, CublasLtProducts products, out int status)
     {
         var plan = new CublasLtPlan();
         try
         {
             plan.Describe(key, bias, products);
-            if (plan.TryChoose(handle, key, workspaceBytes, products, out status))
+            if (plan.TryAsk(handle, key, workspaceBytes, wanted, products, out status))
             {
                 return plan;
             }
@@ -57,6 +64,36 @@ internal sealed unsafe class CublasLtPlan : IDisposable
             products.Check(ProductSet(Product, ProductAttribute.BiasPointer, &address, (nuint)sizeof(nint)), "cublasLtMatmulDescSetAttribute", "bias");
             bias = address;
         }
+    }
+
+    /// <summary>Uses one of the candidates from now on.</summary>
+    public void Choose(int candidate) => Heuristic = candidates[candidate];
+
+    /// <summary>The chosen algorithm as bytes that a process with the same version of the library can <see cref="TryChoose(nint, ReadOnlySpan{byte}, long)"/> again.</summary>
+    public byte[] Save()
+    {
+        Heuristic chosen = Heuristic;
+        return [.. new ReadOnlySpan<byte>(chosen.Algorithm, AlgorithmBytes)];
+    }
+
+    /// <summary>Uses an algorithm that was saved; false when the library does not take it for this product, or it wants more workspace.</summary>
+    public bool TryChoose(nint handle, ReadOnlySpan<byte> saved, long workspaceBytes)
+    {
+        if (saved.Length != AlgorithmBytes)
+        {
+            return false;
+        }
+
+        Heuristic heuristic = default, result = default;
+        saved.CopyTo(new Span<byte>(heuristic.Algorithm, AlgorithmBytes));
+        if (CublasLtImports.Check(handle, Product, LayoutB, LayoutA, LayoutC, LayoutC, heuristic.Algorithm, &result) != 0 || result.WorkspaceBytes > (nuint)workspaceBytes)
+        {
+            return false;
+        }
+
+        heuristic.WorkspaceBytes = result.WorkspaceBytes;
+        Heuristic = heuristic;
+        return true;
     }
 
     /// <inheritdoc/>
@@ -132,7 +169,7 @@ internal sealed unsafe class CublasLtPlan : IDisposable
     private void Set(ProductAttribute attribute, void* value, int bytes, CublasLtProducts products)
         => products.Check(ProductSet(Product, attribute, value, (nuint)bytes), "cublasLtMatmulDescSetAttribute", attribute.ToString());
 
-    private bool TryChoose(nint handle, in CublasLtKey key, long workspaceBytes, CublasLtProducts products, out int status)
+    private bool TryAsk(nint handle, in CublasLtKey key, long workspaceBytes, int wanted, CublasLtProducts products, out int status)
     {
         products.Check(PreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate", key.ToString());
         try
@@ -156,11 +193,17 @@ internal sealed unsafe class CublasLtPlan : IDisposable
                 products.Check(PreferenceSet(preference, attribute, &value, sizeof(int)), "cublasLtMatmulPreferenceSetAttribute", attribute.ToString());
             }
 
-            Heuristic heuristic = default;
-            status = GetHeuristic(handle, Product, LayoutB, LayoutA, LayoutC, LayoutC, preference, 1, &heuristic, out int found);
-            status = status == 0 && found > 0 ? heuristic.Status : status;
-            Heuristic = heuristic;
-            return status == 0 && found > 0;
+            var proposals = new Heuristic[wanted];
+            int found;
+            fixed (Heuristic* first = proposals)
+            {
+                status = GetHeuristic(handle, Product, LayoutB, LayoutA, LayoutC, LayoutC, preference, wanted, first, out found);
+            }
+
+            candidates = status == 0 ? [.. proposals.Take(found).Where(proposal => proposal.Status == 0)] : [];
+            status = status == 0 && found > 0 ? proposals[0].Status : status;
+            Heuristic = candidates.FirstOrDefault();
+            return candidates.Length > 0;
         }
         finally
         {

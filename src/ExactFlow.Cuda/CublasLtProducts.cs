@@ -4,9 +4,10 @@ using ExactFlow.Tensors;
 namespace ExactFlow.Cuda;
 
 /// <summary>
-/// Matrix products through cuBLASLt. The library's choice of algorithm is asked once per shape and kept, so a product seen before is one call that
-/// allocates nothing and can be captured. Algorithms whose sums depend on timing are excluded. What the library has no algorithm for
-/// (sums of no terms, some shapes with a bias) goes to <see cref="PlainProducts"/>.
+/// Matrix products through cuBLASLt. The library is asked for algorithms once per shape; for a large product they are measured, once on a machine
+/// (<see cref="ProductChoices"/>), for its first proposal can be a sixth slower than its best. A product seen before is one call that allocates nothing and can be
+/// captured. Algorithms whose sums depend on timing are excluded. What the library has no algorithm for (sums of no terms, some shapes with a bias) goes to
+/// <see cref="PlainProducts"/>.
 /// </summary>
 public sealed unsafe class CublasLtProducts : IMatrixProducts
 {
@@ -16,7 +17,11 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
     /// <summary>Products of more operations than this (a millisecond or so for the plain kernel) are not left to it.</summary>
     private const double MostPlainOperations = 1e9;
 
+    /// <summary>Algorithms of a large product that are measured; more than the library proposes.</summary>
+    private const int MostCandidates = 16;
+
     private readonly CudaDevice device;
+    private readonly ProductChoices choices;
     private readonly Dictionary<CublasLtKey, CublasLtPlan?> plans = [];
     private readonly PlainProducts plain;
     private nint handle;
@@ -32,6 +37,7 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
         this.device = device;
         plain = new PlainProducts(device);
         CudaLibrary.CublasLt.Load(device.Name);
+        choices = new ProductChoices(Path.Combine(device.Kernels.CacheFolder, "products"), $"{device.ModelName}, {device.MultiprocessorCount} multiprocessors, cuBLASLt {CublasLtImports.GetVersion()}");
         device.UseOnThisThread();
         int status = CublasLtImports.Create(out handle);
         if (status != 0)
@@ -69,6 +75,10 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
         {
             plan = product.Depth == 0 ? null : Plan(key, product.Bias);
             plans.Add(key, plan);
+            if (plan is not null && ProductChoices.Takes(key))
+            {
+                Choose(plan, key, product, stream);
+            }
         }
 
         if (plan is null)
@@ -77,18 +87,7 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
             return;
         }
 
-        plan.SetBias(product.Bias, this);
-        float alpha = product.Alpha, beta = product.Accumulate ? 1 : 0;
-
-        // Row-major C = A B is, read column by column, C^T = B^T A^T: the operands change places, nothing is transposed.
-        CublasLtImports.Heuristic heuristic = plan.Heuristic;
-        int status = CublasLtImports.Multiply(
-            handle, plan.Product, &alpha, product.B.Address, plan.LayoutB, product.A.Address, plan.LayoutA, &beta, product.C.Address, plan.LayoutC,
-            product.C.Address, plan.LayoutC, heuristic.Algorithm, workspace, heuristic.WorkspaceBytes, stream);
-        if (status != 0)
-        {
-            Check(status, "cublasLtMatmul", key.ToString());
-        }
+        Check(Run(plan, plan.Heuristic, product, product.C.Address, stream), "cublasLtMatmul", key);
     }
 
     /// <inheritdoc/>
@@ -122,10 +121,95 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
         }
     }
 
-    /// <summary>The library's way to make a product, or null for a small one that it has none for.</summary>
+    private void Check(int status, string call, in CublasLtKey key)
+    {
+        if (status != 0)
+        {
+            Check(status, call, key.ToString());
+        }
+    }
+
+    /// <summary>Queues a product with one of its algorithms; <paramref name="result"/> is C, or memory of its shape that takes the result in its place.</summary>
+    private int Run(CublasLtPlan plan, CublasLtImports.Heuristic algorithm, in MatrixProduct product, nint result, nint stream)
+    {
+        plan.SetBias(product.Bias, this);
+        float alpha = product.Alpha, beta = product.Accumulate ? 1 : 0;
+
+        // Row-major C = A B is, read column by column, C^T = B^T A^T: the operands change places, nothing is transposed.
+        return CublasLtImports.Multiply(
+            handle, plan.Product, &alpha, product.B.Address, plan.LayoutB, product.A.Address, plan.LayoutA, &beta, product.C.Address, plan.LayoutC,
+            result, plan.LayoutC, algorithm.Algorithm, workspace, algorithm.WorkspaceBytes, stream);
+    }
+
+    /// <summary>Uses the algorithm that was the fastest when this machine measured, or measures now. What cannot be kept is not used, so that the next process adds in the same order.</summary>
+    private void Choose(CublasLtPlan plan, in CublasLtKey key, in MatrixProduct product, nint stream)
+    {
+        if (choices.Find(key) is { } saved)
+        {
+            if (plan.TryChoose(handle, saved, WorkspaceBytes))
+            {
+                return;
+            }
+
+            choices.Forget(key);
+        }
+
+        if (device.IsCapturing || plan.Candidates.Length == 1)
+        {
+            return;
+        }
+
+        plan.Choose(Fastest(plan, product, stream));
+        byte[] choice = plan.Save();
+        if (!(choices.TryKeep(key, ref choice) && plan.TryChoose(handle, choice, WorkspaceBytes)))
+        {
+            plan.Choose(0);
+        }
+    }
+
+    /// <summary>Measures all algorithms of a product on its operands. C stays as it is where the product adds to it.</summary>
+    private int Fastest(CublasLtPlan plan, MatrixProduct product, nint stream)
+    {
+        nint result = product.C.Address, scratch = 0;
+        try
+        {
+            if (product.Accumulate)
+            {
+                long elements = ((product.Batches - 1) * product.C.BatchStride) + (product.Rows * product.C.Stride);
+                result = scratch = device.AllocateOutsideThePool(elements * product.C.Type.Size());
+            }
+
+            using var timer = new CudaTimer(device);
+            double operations = 2.0 * product.Rows * product.Columns * product.Depth * product.Batches;
+            return FastestCandidate.Of(
+                plan.Candidates.Length,
+                operations,
+                candidate => Run(plan, plan.Candidates[candidate], product, result, stream) == 0,
+                work =>
+                {
+                    timer.Start();
+                    work();
+                    timer.Stop();
+                    return timer.WaitForElapsed();
+                });
+        }
+        catch (OutOfMemoryException)
+        {
+            return 0;
+        }
+        finally
+        {
+            if (scratch != 0)
+            {
+                device.Check(device.Driver.MemFreeAsync(scratch, device.Stream), "cuMemFreeAsync", "scratch of a measured product");
+            }
+        }
+    }
+
+    /// <summary>The library's ways to make a product, or null for a small one that it has none for.</summary>
     private CublasLtPlan? Plan(in CublasLtKey key, nint bias)
     {
-        CublasLtPlan? plan = CublasLtPlan.TryMake(handle, key, bias, WorkspaceBytes, this, out int status);
+        CublasLtPlan? plan = CublasLtPlan.TryMake(handle, key, bias, WorkspaceBytes, ProductChoices.Takes(key) ? MostCandidates : 1, this, out int status);
         if (plan is null && 2.0 * key.Rows * key.Columns * key.Depth * key.Batches > MostPlainOperations)
         {
             const int NotSupported = 15;

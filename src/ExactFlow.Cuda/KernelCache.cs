@@ -2,13 +2,12 @@ using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using System.Text;
 using ExactFlow.Tensors;
-using ExactFlow.Tensors.Files;
 
 namespace ExactFlow.Cuda;
 
 /// <summary>
-/// Compiled kernels on disk. An entry's name is the SHA-256 of all that decides its contents (source, options, compiler version); the entry begins with the
-/// SHA-256 of its code, so that a damaged one is noticed and rebuilt. Entries are written under a temporary name and renamed.
+/// Compiled kernels on disk. An entry's name is the SHA-256 of all that decides its contents (source, options, compiler version); a damaged one is noticed and
+/// rebuilt (<see cref="HashedFile"/>).
 /// </summary>
 public sealed class KernelCache
 {
@@ -35,13 +34,13 @@ public sealed class KernelCache
     {
         ArgumentNullException.ThrowIfNull(compiler);
         string path = Path.Combine(Folder, $"{Path.GetFileNameWithoutExtension(name)}-{Key(compiler.Version, source, options)}.cubin");
-        if (TryRead(path) is { } cached)
+        if (HashedFile.TryRead(path) is { } cached)
         {
             return cached;
         }
 
         using Lock.Scope scope = Compiling.GetOrAdd(path, static _ => new Lock()).EnterScope();
-        if (TryRead(path) is { } compiledMeanwhile)
+        if (HashedFile.TryRead(path) is { } compiledMeanwhile)
         {
             return compiledMeanwhile;
         }
@@ -88,32 +87,11 @@ public sealed class KernelCache
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
-    /// <summary>The code of an entry, or null when there is none or it is damaged.</summary>
-    private static byte[]? TryRead(string path)
-    {
-        try
-        {
-            byte[] entry = File.ReadAllBytes(path);
-            return entry.Length > SHA256.HashSizeInBytes && SHA256.HashData(entry.AsSpan(SHA256.HashSizeInBytes)).AsSpan().SequenceEqual(entry.AsSpan(0, SHA256.HashSizeInBytes))
-                ? entry[SHA256.HashSizeInBytes..]
-                : null;
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            return null;
-        }
-    }
-
     private void Write(string path, byte[] code)
     {
         try
         {
-            Directory.CreateDirectory(Folder);
-
-            // Under a name of this writer's own first: several processes may be compiling the same kernel.
-            string own = $"{path}-{Guid.NewGuid():N}";
-            AtomicFile.WriteAllBytes(own, [.. SHA256.HashData(code), .. code]);
-            File.Move(own, path, overwrite: true);
+            HashedFile.Write(path, code);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or InvalidInputException)
         {

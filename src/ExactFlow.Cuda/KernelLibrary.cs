@@ -24,6 +24,9 @@ public sealed class KernelLibrary : IDisposable
         this.cache = cache;
     }
 
+    /// <summary>Where compiled kernels are kept.</summary>
+    internal string CacheFolder => cache.Folder;
+
     /// <summary>A kernel.</summary>
     /// <param name="assembly">The assembly that embeds the source.</param>
     /// <param name="source">The source's file name, such as <c>delta_rule.cu</c>.</param>

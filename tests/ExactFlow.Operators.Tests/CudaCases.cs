@@ -6,6 +6,14 @@ namespace ExactFlow.Operators.Tests;
 /// <summary>Which operators run on a GPU, and the devices their cases run on. Opening a real GPU takes long, so a class of tests shares its devices.</summary>
 public sealed class CudaCases : IDisposable
 {
+    /// <summary>
+    /// Environment variable that leaves some cases: texts separated by commas, of which a case's name must contain one, and <c>small</c>, which leaves out what is there
+    /// to be timed. For runs under a slow tool, such as a memory checker, split over processes.
+    /// </summary>
+    private const string Variable = "EXACTFLOW_CASES";
+
+    private static readonly string[] Chosen = (Environment.GetEnvironmentVariable(Variable) ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries);
+
     private readonly Dictionary<string, CudaDevice> open = new(StringComparer.Ordinal);
 
     /// <summary>Operators with a file <c>X.Cuda.cs</c>.</summary>
@@ -20,7 +28,7 @@ public sealed class CudaCases : IDisposable
     public static IEnumerable<(string Name, string Device)> All
         => from name in CaseTable.Names
            let operatorCase = CaseTable.Get(name)
-           where Operators.Contains(operatorCase.Operator)
+           where Operators.Contains(operatorCase.Operator) && IsChosen(operatorCase)
            from device in CudaTestDevices.Names
            where device == CudaTestDevices.Emulated ? !operatorCase.IsBenchmark : CudaTestDevices.HasReal
            select (name, device);
@@ -34,6 +42,13 @@ public sealed class CudaCases : IDisposable
         }
 
         return device;
+    }
+
+    private static bool IsChosen(OperatorCase operatorCase)
+    {
+        string[] names = [.. Chosen.Where(text => text != "small")];
+        return (names.Length == 0 || Array.Exists(names, text => operatorCase.ToString().Contains(text, StringComparison.Ordinal)))
+            && !(operatorCase.IsBenchmark && Chosen.Contains("small"));
     }
 
     /// <inheritdoc/>
