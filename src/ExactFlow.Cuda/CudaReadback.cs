@@ -6,6 +6,12 @@ namespace ExactFlow.Cuda;
 /// </summary>
 public sealed unsafe class CudaReadback : IDisposable
 {
+    /// <summary>CU_EVENT_BLOCKING_SYNC: who waits leaves the processor to others.</summary>
+    private const uint Blocking = 1;
+
+    /// <summary>CU_EVENT_DISABLE_TIMING.</summary>
+    private const uint WithoutTiming = 2;
+
     private readonly CudaDevice device;
     private readonly int bytes;
     private readonly nint[] arrived;
@@ -17,7 +23,8 @@ public sealed unsafe class CudaReadback : IDisposable
     /// <param name="device">Where results come from.</param>
     /// <param name="bytes">Bytes of each result.</param>
     /// <param name="depth">Results that may be under way at once.</param>
-    public CudaReadback(CudaDevice device, int bytes, int depth = 2)
+    /// <param name="sleeps">Whether <see cref="Read"/> sleeps while it waits, which takes some 50 microseconds to wake from, instead of keeping a processor busy.</param>
+    public CudaReadback(CudaDevice device, int bytes, int depth = 2, bool sleeps = false)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
@@ -31,7 +38,7 @@ public sealed unsafe class CudaReadback : IDisposable
         {
             for (int i = 0; i < depth; i++)
             {
-                device.Check(device.Driver.EventCreate(out arrived[i], 0), "cuEventCreate");
+                device.Check(device.Driver.EventCreate(out arrived[i], sleeps ? Blocking | WithoutTiming : WithoutTiming), "cuEventCreate");
             }
         }
         catch

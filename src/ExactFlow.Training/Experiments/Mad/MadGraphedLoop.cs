@@ -62,7 +62,7 @@ internal sealed class MadGraphedLoop : MadLoop
             Tensor testInputs = Own(device.Persistent([test.Count, test.Length], DType.Int32)), testTargets = Own(device.Persistent([test.Count, test.Length], DType.Int32));
             testInputs.CopyFrom<int>(test.Inputs);
             testTargets.CopyFrom<int>(test.Targets);
-            readback = Own(new CudaReadback(device, checked((int)record.ByteCount)));
+            readback = Own(new CudaReadback(device, checked((int)record.ByteCount), sleeps: true));
 
             // Graphs end before the memory that they use.
             PoolReservation stepMemory = Own(device.Pool.Reserve()), testMemory = Own(device.Pool.Reserve());
