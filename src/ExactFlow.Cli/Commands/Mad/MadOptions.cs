@@ -8,35 +8,25 @@ namespace ExactFlow.Cli.Commands.Mad;
 /// <summary>Options and words of several of the commands.</summary>
 internal static class MadOptions
 {
-    /// <summary>Numbers separated by commas, each within bounds, none twice.</summary>
-    public static Option<double[]> Numbers(string name, string description, double[] defaultValue, double minimum, double maximum) => new(name)
+    /// <summary><c>--settings</c>.</summary>
+    public static Option<string[]> Difficulties() => Settings.Names(
+        "--settings", $"how hard the tasks are made: {MadSettings.Baseline}; the harder settings in which one thing differs from it; or {MadTaskKind.Full} for all of them",
+        [MadSettings.Baseline], [MadSettings.Baseline, MadTaskKind.Full, .. MadSettings.Variables]);
+
+    /// <summary>Lengths separated by commas, none twice.</summary>
+    public static Option<double[]> Lengths(string name, string description)
     {
-        Description = description,
-        HelpName = "X,...",
-        Arity = ArgumentArity.ExactlyOne,
-        DefaultValueFactory = _ => defaultValue,
-        CustomParser = result =>
+        Option<double[]> lengths = Settings.Numbers(name, description, [], 2, 1 << 20);
+        lengths.Validators.Add(result =>
         {
-            var values = new List<double>();
-            foreach (string text in result.Tokens[0].Value.Split(',', StringSplitOptions.TrimEntries))
+            double[] odd = [.. result.GetValueOrDefault<double[]>().Where(length => length != Math.Floor(length))];
+            if (odd.Length > 0)
             {
-                if (!double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) || !(value >= minimum && value <= maximum))
-                {
-                    result.AddError($"{name} takes numbers from {minimum} to {maximum} separated by commas, but one is '{text}'");
-                    return [];
-                }
-
-                values.Add(value);
+                result.AddError(string.Create(CultureInfo.InvariantCulture, $"{name} takes whole numbers of tokens separated by commas, but one is {odd[0]}"));
             }
-
-            if (values.Distinct().Count() != values.Count)
-            {
-                result.AddError($"{name} names {values.GroupBy(value => value).First(group => group.Count() > 1).Key.ToString(CultureInfo.InvariantCulture)} twice; name each once");
-            }
-
-            return [.. values];
-        },
-    };
+        });
+        return lengths;
+    }
 
     /// <summary>The task, as the word after the command.</summary>
     public static Argument<string> Task()
