@@ -53,7 +53,7 @@ public sealed class MadTests
         CliProcess.Run(folder.Path, [.. Tiny, "--settings", "baseline,vocab"]).ShouldSucceed();
         string[] third = File.ReadAllLines(folder["study/results.jsonl"]);
         Assert.Equal(second, third[..4]);
-        Assert.Equal(["vocab=32", "vocab=64", "vocab=128"], third[4..].Select(line => JsonDocument.Parse(line).RootElement.GetProperty("setting").GetString()));
+        Assert.Equal(["vocab=128", "vocab=64", "vocab=32"], third[4..].Select(line => JsonDocument.Parse(line).RootElement.GetProperty("setting").GetString()));
         Assert.Contains("(4 of 11)", File.ReadAllText(folder["study/report.md"]), StringComparison.Ordinal);
         Assert.True(File.Exists(folder["study/means.svg"]));
         CliProcess.Run(folder.Path, [.. Tiny.Select((word, i) => i > 0 && Tiny[i - 1] == "--epochs" ? "3" : word)]).ShouldBeRefused("other settings", "epochs");

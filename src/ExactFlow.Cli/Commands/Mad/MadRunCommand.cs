@@ -20,7 +20,7 @@ internal static class MadRunCommand
         var defaults = new MadStudy();
         Option<string[]> tasks = Settings.Names("--tasks", "the tasks; all = MAD's six", ["all"], ["all", .. TaskNames]);
         Option<string[]> mixers = Settings.Names("--mixers", "what mixes tokens", ["efla", "deltanet", "gated_efla", "gated_deltanet", "mamba2", "softmax"], MixerNames);
-        Option<string[]> settings = MadOptions.Difficulties();
+        Option<string[]> settings = Difficulties();
         Option<double[]> rates = Settings.Numbers("--lr", "learning rates of the sweep", [5e-4, 1e-3, 1e-4], 0, 10);
         Option<double[]> decays = Settings.Numbers("--wd", "weight decays of the sweep", [0, 0.1], 0, 10);
         Option<int> seeds = Settings.Whole("--seeds", "seeds of data, weights and order", 1, 1, 1000);
@@ -32,7 +32,7 @@ internal static class MadRunCommand
         Option<int> heads = Settings.Whole("--heads", "heads of the mixers", defaults.Heads, 1, 1024);
         Option<int> batch = Settings.Whole("--batch", "examples per step", defaults.Batch, 1, 65_536);
         Option<double> enough = Settings.Number("--enough", "test accuracy from which on a training goes no further; 1 loses nothing, as the best one counts, and 2 never stops", 1, 0.01, 2);
-        Option<double[]> lengths = MadOptions.Lengths("--extrapolate", "lengths to test the trained models at, besides their own");
+        Option<double[]> lengths = Lengths("--extrapolate", "lengths to test the trained models at, besides their own");
         Option<string> precision = Settings.Precision();
         var command = new CliCommand("run", "Trains and tests mixers on MAD's tasks: 3 x 2 points of learning rate and weight decay, 200 epochs, the best test accuracy counts. Results are written as they come; the same command goes on.")
         {
@@ -64,6 +64,26 @@ internal static class MadRunCommand
             return Run(interruption, common, parsed, study, points);
         });
         return command;
+    }
+
+    /// <summary><c>--settings</c>.</summary>
+    private static Option<string[]> Difficulties() => Settings.Names(
+        "--settings", $"how hard the tasks are made: {MadSettings.Baseline}; the harder settings in which one thing differs from it; or {MadTaskKind.Full} for all of them",
+        [MadSettings.Baseline], [MadSettings.Baseline, MadTaskKind.Full, .. MadSettings.Variables]);
+
+    /// <summary>Lengths separated by commas, none twice.</summary>
+    private static Option<double[]> Lengths(string name, string description)
+    {
+        Option<double[]> lengths = Settings.Numbers(name, description, [], 2, 1 << 20);
+        lengths.Validators.Add(result =>
+        {
+            double[] odd = [.. result.GetValueOrDefault<double[]>().Where(length => length != Math.Floor(length))];
+            if (odd.Length > 0)
+            {
+                result.AddError(string.Create(CultureInfo.InvariantCulture, $"{name} takes whole numbers of tokens separated by commas, but one is {odd[0]}"));
+            }
+        });
+        return lengths;
     }
 
     private static IReadOnlyList<MadTaskKind> TasksOf(string[] names)

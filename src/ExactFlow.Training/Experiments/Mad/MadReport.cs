@@ -136,7 +136,7 @@ public sealed class MadReport
         MeanAndSpread?[] all = [.. values];
         return new ChartSeries(
             mixer, [.. x], [.. all.Select(value => value?.Mean ?? double.NaN)], [.. all.Select(value => value?.Lowest ?? double.NaN)], [.. all.Select(value => value?.Highest ?? double.NaN)])
-        { Marked = true, Color = index % 8, Dashed = index >= 8 };
+        { Marked = true, Color = index, Dashed = ReportPalette.IsRepeated(index) };
     }
 
     private IEnumerable<ReportTable> AllTables()
@@ -282,6 +282,6 @@ public sealed class MadReport
             Series = [.. mixers.Select((mixer, index) => (Result: best.BestOfSeeds(task.Name, MadSettings.Baseline, mixer, MadMeasure.BestEpoch).FirstOrDefault(), Mixer: mixer, Index: index)).Where(entry => entry.Result is not null)
                 .Select(entry => new ChartSeries(
                     entry.Mixer, [.. Enumerable.Range(1, entry.Result!.Outcome.Accuracies.Count).Select(epoch => (double)epoch)], [.. entry.Result.Outcome.Accuracies.Select(value => 100 * value)])
-                { Color = entry.Index % 8, Dashed = entry.Index >= 8 })],
+                { Color = entry.Index, Dashed = ReportPalette.IsRepeated(entry.Index) })],
         });
 }

@@ -39,7 +39,7 @@ public sealed record MadStudy
 
     /// <summary>
     /// All trainings that are asked for, each once. What counts most comes first, so that a study that is stopped early leaves whole tables: the baseline before
-    /// harder settings, then seed by seed and point by point of the sweep. Within such a table tasks that take longest come first, so that none is left for the
+    /// harder settings, then seed by seed and point by point of the sweep. Within such a table trainings that take longest come first, so that none is left for the
     /// end that others would have to wait for.
     /// </summary>
     /// <param name="tasks">The tasks.</param>
@@ -67,9 +67,9 @@ public sealed record MadStudy
                from seed in Enumerable.Range(0, seeds)
                from decay in weightDecays
                from rate in learningRates
-               from chosen in tables[isBaseline].OrderByDescending(chosen => Tokens(chosen.Task.Create(chosen.Settings)))
-               from mixer in mixers
-               select new MadPoint(chosen.Task, chosen.Settings, chosen.Name, mixer, rate, decay, firstSeed + (ulong)seed),
+               from chosen in tables[isBaseline].SelectMany(chosen => mixers, (chosen, mixer) => (chosen.Task, chosen.Name, chosen.Settings, Mixer: mixer))
+                   .OrderByDescending(chosen => WorkOfEpoch(chosen.Task.Create(chosen.Settings), new MadModelConfig { Mixer = chosen.Mixer, Vocabulary = chosen.Settings.Vocabulary }))
+               select new MadPoint(chosen.Task, chosen.Settings, chosen.Name, chosen.Mixer, rate, decay, firstSeed + (ulong)seed),
         ];
     }
 
@@ -87,7 +87,7 @@ public sealed record MadStudy
             MadTask task = point.Task.Create(settings);
             MadTraining training = TrainingOf(point, task);
             MadTrainer.RequireBatch(task, training);
-            return new StudyRun<MadResult>(point.ToString(), Tokens(task) * Epochs * training.Model.OperationsPerToken(task.InputLength), worker =>
+            return new StudyRun<MadResult>(point.ToString(), WorkOfEpoch(task, training.Model) * Epochs, worker =>
             {
                 MadOutcome outcome = MadTrainer.Run(
                     worker.Device, point.Task, settings, training, Examples(MadSplit.Train, settings.TrainExamples), Examples(MadSplit.Test, settings.TestExamples), worker.Progress, worker.Stop);
@@ -107,8 +107,9 @@ public sealed record MadStudy
         return FormattableString.Invariant($"accuracy {result.Outcome.Accuracy:0.00%} (epoch {result.Outcome.BestEpoch} of {result.Outcome.Epochs}), at the end {result.Outcome.Accuracies[^1]:0.00%}");
     }
 
-    /// <summary>Tokens of an epoch; one that is only tested takes a third of the work of one that is trained with.</summary>
-    private static double Tokens(MadTask task) => task.InputLength * (task.Settings.TrainExamples + (task.Settings.TestExamples / 3.0));
+    /// <summary>Operations of an epoch; a token that is only tested takes a third of the work of one that is trained with.</summary>
+    private static double WorkOfEpoch(MadTask task, MadModelConfig model)
+        => task.InputLength * ((3.0 * task.Settings.TrainExamples) + task.Settings.TestExamples) * model.OperationsPerToken(task.InputLength);
 
     private MadSettings Limited(MadSettings settings) => Limit == 0 ? settings : settings with
     {
