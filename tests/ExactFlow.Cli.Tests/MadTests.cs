@@ -48,6 +48,14 @@ public sealed class MadTests
         CliResult report = CliProcess.Run(folder.Path, ["mad", "report", "--study", "study", "--out", "tables"]).ShouldSucceed();
         Assert.Contains("| efla |", report.Output, StringComparison.Ordinal);
         Assert.True(File.Exists(folder["tables/report.html"]));
+
+        // A harder axis of a task that has it, in the same folder: compression at three other vocabularies, nothing for parity.
+        CliProcess.Run(folder.Path, [.. Tiny, "--settings", "baseline,vocab"]).ShouldSucceed();
+        string[] third = File.ReadAllLines(folder["study/results.jsonl"]);
+        Assert.Equal(second, third[..4]);
+        Assert.Equal(["vocab=128", "vocab=64", "vocab=32"], third[4..].Select(line => JsonDocument.Parse(line).RootElement.GetProperty("setting").GetString()));
+        Assert.Contains("(4 of 11)", File.ReadAllText(folder["study/report.md"]), StringComparison.Ordinal);
+        Assert.True(File.Exists(folder["study/means.svg"]));
         CliProcess.Run(folder.Path, [.. Tiny.Select((word, i) => i > 0 && Tiny[i - 1] == "--epochs" ? "3" : word)]).ShouldBeRefused("other settings", "epochs");
     }
 
@@ -56,6 +64,14 @@ public sealed class MadTests
     [InlineData("must hold", "export", "selective_copying", "--copy", "200", "--out", "x.safetensors")]
     [InlineData("There is no task 'recal'", "show", "recal")]
     [InlineData("training examples >= batch must hold", "run", "--out", "x", "--tasks", "parity", "--limit", "100")]
+    [InlineData("tokens to copy + 1 = 401 must hold", "show", "selective_copying", "--copy", "200")]
+    [InlineData("(vocabulary 6 - 1) / 2 = 2 >= motif 3 must hold", "show", "fuzzy_recall", "--vocab", "6")]
+    [InlineData("length 301 % 2 = 0 must hold", "run", "--out", "x", "--tasks", "selective_copying,noisy_recall", "--settings", "full", "--extrapolate", "600,301")]
+    [InlineData("2 x tokens to copy + 1 = 193 must hold", "run", "--out", "x", "--tasks", "selective_copying", "--settings", "copy", "--extrapolate", "192")]
+    [InlineData("training examples >= batch must hold", "run", "--out", "x", "--tasks", "compression", "--settings", "full", "--batch", "1024")]
+    [InlineData("none of the tasks parity has such", "run", "--out", "x", "--tasks", "parity", "--settings", "vocab")]
+    [InlineData("--settings takes names", "run", "--out", "x", "--settings", "ful")]
+    [InlineData("--extrapolate takes whole numbers", "run", "--out", "x", "--extrapolate", "256.5")]
     [InlineData("--lr takes numbers", "run", "--out", "x", "--lr", "1e-3,fast")]
     [InlineData("There is no study", "report", "--study", "nowhere")]
     public void What_cannot_be_is_refused_before_anything_is_written(string sentence, params string[] arguments)

@@ -65,6 +65,12 @@ public sealed class MadModel : IDisposable
     /// <param name="hits">Int32 [vocabulary].</param>
     public void CountHits(Tensor ids, Tensor targets, Tensor hits) => CrossEntropy.CountHits(Answers(ids), head.Working, Flat(targets), hits);
 
+    /// <summary>The logits at some positions, for steps that record no gradients.</summary>
+    /// <param name="ids">Int32 [batch, time].</param>
+    /// <param name="positions">Int32 [count]: row x time + column of each.</param>
+    /// <returns>Float32 [count, vocabulary], a tensor of the open step.</returns>
+    public Tensor Logits(Tensor ids, Tensor positions) => Linear.Apply(Embedding.Apply(positions, Answers(ids)), head.Working, outputType: DType.Float32);
+
     /// <inheritdoc/>
     public void Dispose()
     {

@@ -26,6 +26,14 @@ public sealed record MadModelConfig
     /// <summary>The width inside the SwiGLU: <c>int(2 * width * 4 / 3)</c> rounded up to a multiple of 16.</summary>
     public int InnerSize => ((2 * Width * 4 / 3) + 15) / 16 * 16;
 
+    /// <summary>Multiplications and additions of a forward pass for each token, to compare trainings with: products with matrices, and softmax attention's with what came before.</summary>
+    /// <param name="length">Tokens of a sequence.</param>
+    public double OperationsPerToken(int length)
+    {
+        double mixing = Mixer.Kind == MixerKind.SoftmaxAttention ? 2.0 * Width * length : 0;
+        return (Layers * (mixing + (2.0 * Width * ((4 * Width) + (3 * InnerSize))))) + (2.0 * Width * Vocabulary);
+    }
+
     /// <summary>Checks that such a model can be built.</summary>
     /// <exception cref="InvalidInputException">It cannot; the sentence says why.</exception>
     public void Validate() => ForMixer();

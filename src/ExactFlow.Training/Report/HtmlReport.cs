@@ -23,6 +23,8 @@ public static partial class HtmlReport
         return Placeholder().Replace(Resource("report.html"), match => match.Groups[1].Value switch
         {
             "title" => WebUtility.HtmlEncode(page.Title),
+            "palette.light" => ReportPalette.Style(ReportPalette.Light),
+            "palette.dark" => ReportPalette.Style(ReportPalette.Dark),
             "data" => JsonSerializer.Serialize(page, Data),
             string name => Resource(name),
         });

@@ -39,6 +39,6 @@ public sealed record ChartSeries(string Label, IReadOnlyList<double> X, IReadOnl
     /// <summary>Whether the line is dashed.</summary>
     public bool Dashed { get; init; }
 
-    /// <summary>Number of its colour in the palette, which has 8, or null for its place in the chart: gives a rule the same colour in all charts.</summary>
+    /// <summary>Number of its colour in the palette, or null for its place in the chart: gives a rule the same colour in all charts.</summary>
     public int? Color { get; init; }
 }

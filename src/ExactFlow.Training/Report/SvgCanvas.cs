@@ -7,9 +7,6 @@ namespace ExactFlow.Training.Report;
 /// <summary>Writes an SVG picture: background, frame with ticks, legend, and what a chart draws.</summary>
 internal sealed class SvgCanvas
 {
-    /// <summary>The colours of series, those of the report page on a light background.</summary>
-    private static readonly string[] Palette = ["#0b6fb8", "#c8501c", "#15805c", "#8a3ea8", "#a87b00", "#b8325e", "#3c7d96", "#6b6b1f"];
-
     private const string Ink = "#1d1f23", Quiet = "#676b73", Grid = "#ebe8e1", Paper = "#fdfcfa", Font = "ui-sans-serif, system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif";
     private const double LegendLine = 16, LegendGap = 18, CharacterWidth = 6.2;
     private readonly StringBuilder text = new();
@@ -43,7 +40,7 @@ internal sealed class SvgCanvas
     public double Bottom { get; }
 
     /// <summary>The colour of a number.</summary>
-    public static string Color(int index) => Palette[index % Palette.Length];
+    public static string Color(int index) => ReportPalette.Light[index % ReportPalette.Count];
 
     /// <summary>A number as SVG takes it.</summary>
     public static string Number(double value) => value.ToString("0.##", CultureInfo.InvariantCulture);

@@ -46,7 +46,7 @@ public static class SvgFigure
         ArgumentNullException.ThrowIfNull(chart);
         int color(int index) => chart.Series[index].Color ?? index;
         double width = Math.Max(Width, 90 + (chart.Groups.Count * ((chart.Series.Count * 14) + 24)));
-        var canvas = new SvgCanvas(width, Height, chart.Title, chart.YLabel, [.. chart.Series.Select((series, i) => (series.Label, color(i), false))]);
+        var canvas = new SvgCanvas(width, Height, chart.Title, chart.YLabel, [.. chart.Series.Select((series, i) => (series.Label, color(i), ReportPalette.IsRepeated(color(i))))]);
         var y = AxisScale.Of(
             chart.Series.SelectMany(series => series.Values.Select((value, group) => value + Spread(series, group))).Append(0).Append(chart.Top ?? 0), isLog: false, tight: false, canvas.Bottom, canvas.Top);
         canvas.YAxis(y);
@@ -57,14 +57,14 @@ public static class SvgFigure
             canvas.GroupLabel(canvas.Left + ((group + 0.5) * groupWidth), chart.Groups[group]);
             for (int i = 0; i < chart.Series.Count; i++)
             {
-                Bar(canvas, chart.Series[i], group, left + (i * barWidth), barWidth, y, SvgCanvas.Color(color(i)));
+                Bar(canvas, chart.Series[i], group, left + (i * barWidth), barWidth, y, color(i));
             }
         }
 
         return canvas.Finish();
     }
 
-    private static void Bar(SvgCanvas canvas, BarSeries series, int group, double left, double width, in AxisScale y, string color)
+    private static void Bar(SvgCanvas canvas, BarSeries series, int group, double left, double width, in AxisScale y, int color)
     {
         double value = series.Values[group], spread = Spread(series, group);
         if (!double.IsFinite(value))
@@ -73,7 +73,7 @@ public static class SvgFigure
         }
 
         double top = Math.Min(y[value], y[0]), bottom = Math.Max(y[value], y[0]), middle = left + (width / 2);
-        canvas.Raw($"<rect x=\"{SvgCanvas.Number(left + 0.5)}\" y=\"{SvgCanvas.Number(top)}\" width=\"{SvgCanvas.Number(width - 1)}\" height=\"{SvgCanvas.Number(bottom - top)}\" fill=\"{color}\"/>");
+        canvas.Raw($"<rect x=\"{SvgCanvas.Number(left + 0.5)}\" y=\"{SvgCanvas.Number(top)}\" width=\"{SvgCanvas.Number(width - 1)}\" height=\"{SvgCanvas.Number(bottom - top)}\" fill=\"{SvgCanvas.Color(color)}\"{(ReportPalette.IsRepeated(color) ? $" fill-opacity=\"0.35\" stroke=\"{SvgCanvas.Color(color)}\"" : "")}/>");
         if (spread > 0)
         {
             canvas.Line(middle, y[value - spread], middle, y[value + spread], "#1d1f23", 1.2);

@@ -2,8 +2,9 @@
 (() => {
   const data = JSON.parse(document.getElementById('data').textContent);
   const page = document.getElementById('page');
-  const color = i => getComputedStyle(document.documentElement).getPropertyValue(`--c${i % 8}`).trim();
   const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const colorName = i => `--c${i % Number(css('--colors'))}`;
+  const color = i => css(colorName(i));
 
   function element(tag, attributes, ...children) {
     const node = document.createElement(tag);
@@ -12,7 +13,7 @@
     return node;
   }
 
-  const swatch = i => element('span', { class: 'swatch', style: `background: var(--c${i % 8})` });
+  const swatch = i => element('span', { class: 'swatch', style: `background: var(${colorName(i)})` });
   const section = title => page.appendChild(element('section', {}, element('h2', {}, title)));
 
   // ---- head and table

@@ -68,6 +68,22 @@ public class SvgFigureTests
     }
 
     [Fact]
+    public void Twelve_series_have_colours_of_their_own_and_repeated_ones_are_pale_with_a_border()
+    {
+        var chart = new BarChart { Title = "mixers", YLabel = "accuracy", Groups = ["recall"], Series = [.. Enumerable.Range(0, 13).Select(i => new BarSeries($"mixer {i}", [1]))] };
+        XElement[] bars = [.. XDocument.Parse(SvgFigure.Render(chart)).Root!.Elements(Svg + "rect").Skip(1)];
+        Assert.Equal(12, bars[..12].Select(bar => bar.Attribute("fill")!.Value).Distinct().Count());
+        Assert.All(bars[..12], bar => Assert.Null(bar.Attribute("fill-opacity")));
+        Assert.Equal(bars[0].Attribute("fill")!.Value, bars[12].Attribute("fill")!.Value);
+        Assert.NotNull(bars[12].Attribute("fill-opacity"));
+
+        // A page has them too, on both backgrounds.
+        string html = HtmlReport.Render(new ReportPage { Title = "a study", Subtitle = "", Command = "exactflow" });
+        Assert.All(ReportPalette.Light.Concat(ReportPalette.Dark), color => Assert.Contains($": {color};", html, StringComparison.Ordinal));
+        Assert.Equal(ReportPalette.Light.Length, ReportPalette.Dark.Distinct().Count());
+    }
+
+    [Fact]
     public void A_page_holds_charts_tables_and_figures_with_gaps_as_null()
     {
         string html = HtmlReport.Render(new ReportPage

@@ -12,37 +12,27 @@ internal static class MadExportCommand
     /// <summary>Makes the command.</summary>
     public static Command Create()
     {
-        Argument<string> task = MadOptions.Task();
         Option<string> output = Settings.Required("--out", "safetensors file to write: inputs and targets, int32 [examples, tokens], -100 where nothing is asked", "FILE");
-        Option<string> split = MadOptions.Split();
         Option<int> count = Settings.Whole("--count", "examples, from the first on; 0 for as many as the split has", 0, 0, 10_000_000);
-        Option<ulong> seed = Settings.Seed("seed of the data set");
         var command = new CliCommand("export", "Writes examples of a task to a safetensors file.")
         {
             Examples = [("exactflow mad export noisy_recall --split test --out noisy-test.safetensors", "the test examples that training with this seed uses")],
         };
-        command.Arguments.Add(task);
-        foreach (Option option in (Option[])[output, split, count, seed])
-        {
-            command.Options.Add(option);
-        }
-
-        Func<ParseResult, MadTaskKind, MadSettings> settingsOf = MadOptions.AddSettings(command);
+        command.Options.Add(output);
+        command.Options.Add(count);
+        MadExampleOptions examplesOf = MadExampleOptions.AddTo(command);
         command.SetAction(parsed =>
         {
-            MadTaskKind kind = MadTaskKind.Parse(parsed.GetRequiredValue(task));
-            MadTask made = kind.Create(settingsOf(parsed, kind));
-            MadSplit which = MadOptions.SplitOf(parsed.GetRequiredValue(split));
-            int all = which == MadSplit.Train ? made.Settings.TrainExamples : made.Settings.TestExamples;
-            int asked = parsed.GetValue(count) == 0 ? all : parsed.GetValue(count);
-            MadExamples examples = MadExamples.Generate(made, which, parsed.GetValue(seed), asked);
-            Write(parsed.GetRequiredValue(output), made, examples, parsed.GetRequiredValue(split), parsed.GetValue(seed));
-            Console.WriteLine($"{parsed.GetRequiredValue(output)}: inputs and targets [{examples.Count}, {examples.Length}] of {made.Name}");
+            (MadTask task, MadSplit split, ulong seed) = examplesOf.Read(parsed);
+            int all = split == MadSplit.Train ? task.Settings.TrainExamples : task.Settings.TestExamples;
+            MadExamples examples = MadExamples.Generate(task, split, seed, parsed.GetValue(count) == 0 ? all : parsed.GetValue(count));
+            Write(parsed.GetRequiredValue(output), task, examples, split, seed);
+            Console.WriteLine($"{parsed.GetRequiredValue(output)}: inputs and targets [{examples.Count}, {examples.Length}] of {task.Name}");
         });
         return command;
     }
 
-    private static void Write(string path, MadTask task, MadExamples examples, string split, ulong seed)
+    private static void Write(string path, MadTask task, MadExamples examples, MadSplit split, ulong seed)
     {
         long[] shape = [examples.Count, examples.Length];
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
@@ -50,7 +40,7 @@ internal static class MadExportCommand
             ["task"] = task.Name,
             ["setting"] = task.Settings.DifferenceTo(MadTaskKind.Parse(task.Name).Baseline),
             ["vocabulary"] = task.Settings.Vocabulary.ToString(CultureInfo.InvariantCulture),
-            ["split"] = split,
+            ["split"] = split == MadSplit.Test ? "test" : "train",
             ["seed"] = seed.ToString(CultureInfo.InvariantCulture),
         };
         using var writer = new SafetensorsWriter(path, [new SafetensorsEntry("inputs", SafetensorsType.I32, shape), new SafetensorsEntry("targets", SafetensorsType.I32, shape)], metadata);

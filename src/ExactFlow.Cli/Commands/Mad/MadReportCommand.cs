@@ -12,8 +12,8 @@ internal static class MadReportCommand
     public static Command Create()
     {
         Option<string> study = Settings.Required("--study", "folder that 'exactflow mad run' writes", "DIR");
-        Option<string?> output = Settings.Optional("--out", "folder for report.html, report.md and baseline.svg; default: the study's", "DIR");
-        var command = new CliCommand("report", "Makes tables, the bar chart and curves out of the results of 'mad run', and prints the tables as Markdown.")
+        Option<string?> output = Settings.Optional("--out", "folder for report.html, report.md, baseline.svg and, with harder settings, means.svg; default: the study's", "DIR");
+        var command = new CliCommand("report", "Makes tables, bar charts and curves out of the results of 'mad run', and prints the tables as Markdown.")
         {
             Examples = [("exactflow mad report --study mad", "report.html in the study's folder")],
         };

@@ -11,7 +11,7 @@ internal static class MadReportFiles
     /// <summary>The page with everything.</summary>
     public const string Page = "report.html";
 
-    /// <summary>Writes page, Markdown and the bar chart into the study's folder; nothing without results.</summary>
+    /// <summary>Writes page, Markdown and the bar charts into the study's folder; nothing without results.</summary>
     public static void Write(string folder, IReadOnlyList<StudyRecord<MadResult>> records, string command)
     {
         if (records.Count == 0)
@@ -27,9 +27,12 @@ internal static class MadReportFiles
         ];
         HtmlReport.Write(Path.Combine(folder, Page), report.Page(command, facts));
         AtomicFile.WriteAllText(Path.Combine(folder, "report.md"), report.Markdown());
-        if (report.Bars() is { } bars)
+        foreach ((string name, BarChart? bars) in ((string, BarChart?)[])[("baseline.svg", report.Bars()), ("means.svg", report.MeanBars())])
         {
-            SvgFigure.Write(Path.Combine(folder, "baseline.svg"), bars);
+            if (bars is not null)
+            {
+                SvgFigure.Write(Path.Combine(folder, name), bars);
+            }
         }
     }
 }

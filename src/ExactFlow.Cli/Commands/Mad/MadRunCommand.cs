@@ -20,9 +20,9 @@ internal static class MadRunCommand
         var defaults = new MadStudy();
         Option<string[]> tasks = Settings.Names("--tasks", "the tasks; all = MAD's six", ["all"], ["all", .. TaskNames]);
         Option<string[]> mixers = Settings.Names("--mixers", "what mixes tokens", ["efla", "deltanet", "gated_efla", "gated_deltanet", "mamba2", "softmax"], MixerNames);
-        Option<string> settings = Settings.Choice("--settings", "baseline, or full for the harder settings too, each of which changes one thing", "baseline", ["baseline", "full"]);
-        Option<double[]> rates = MadOptions.Numbers("--lr", "learning rates of the sweep", [5e-4, 1e-3, 1e-4], 0, 10);
-        Option<double[]> decays = MadOptions.Numbers("--wd", "weight decays of the sweep", [0, 0.1], 0, 10);
+        Option<string[]> settings = Difficulties();
+        Option<double[]> rates = Settings.Numbers("--lr", "learning rates of the sweep", [5e-4, 1e-3, 1e-4], 0, 10);
+        Option<double[]> decays = Settings.Numbers("--wd", "weight decays of the sweep", [0, 0.1], 0, 10);
         Option<int> seeds = Settings.Whole("--seeds", "seeds of data, weights and order", 1, 1, 1000);
         Option<ulong> seed = Settings.Seed("the first seed; the others follow it");
         Option<int> epochs = Settings.Whole("--epochs", "passes over the training examples", defaults.Epochs, 1, 100_000);
@@ -32,7 +32,7 @@ internal static class MadRunCommand
         Option<int> heads = Settings.Whole("--heads", "heads of the mixers", defaults.Heads, 1, 1024);
         Option<int> batch = Settings.Whole("--batch", "examples per step", defaults.Batch, 1, 65_536);
         Option<double> enough = Settings.Number("--enough", "test accuracy from which on a training goes no further; 1 loses nothing, as the best one counts, and 2 never stops", 1, 0.01, 2);
-        Option<double[]> lengths = MadOptions.Numbers("--extrapolate", "lengths to test the trained models at, besides their own", [], 2, 1 << 20);
+        Option<double[]> lengths = Lengths("--extrapolate", "lengths to test the trained models at, besides their own");
         Option<string> precision = Settings.Precision();
         var command = new CliCommand("run", "Trains and tests mixers on MAD's tasks: 3 x 2 points of learning rate and weight decay, 200 epochs, the best test accuracy counts. Results are written as they come; the same command goes on.")
         {
@@ -40,6 +40,8 @@ internal static class MadRunCommand
             [
                 ("exactflow mad run --out mad --device cuda --parallel 12 --seeds 3", "the whole baseline on one GPU, twelve trainings at once"),
                 ("exactflow mad run --out quick --tasks in_context_recall --mixers efla,deltanet --lr 1e-3 --wd 0 --epochs 20 --limit 1280", "a glance on a CPU"),
+                ("exactflow mad run --out mad --device cuda --parallel 12 --settings full", "the harder settings too, in the same folder: what is finished there is not done again"),
+                ("exactflow mad run --out mad --device cuda --parallel 12 --tasks memorization,compression --settings vocab", "only some of them: greater vocabularies"),
                 ("exactflow mad run --out state --tasks parity,s5 --mixers efla,cayley,deltanet,deltanet_negative --extrapolate 256,512,1024,2048,4096 --device cuda", "state tracking, and what becomes of it at greater lengths"),
             ],
         };
@@ -57,11 +59,31 @@ internal static class MadRunCommand
                 Batch = parsed.GetValue(batch), EnoughAccuracy = parsed.GetValue(enough), Precision = parsed.GetRequiredValue(precision), Extrapolation = [.. parsed.GetRequiredValue(lengths).Select(length => (int)length)],
             };
             IReadOnlyList<MadPoint> points = MadStudy.Points(
-                TasksOf(parsed.GetRequiredValue(tasks)), [.. parsed.GetRequiredValue(mixers).Select(MadMixer.Parse)], parsed.GetRequiredValue(settings) == "full",
+                TasksOf(parsed.GetRequiredValue(tasks)), [.. parsed.GetRequiredValue(mixers).Select(MadMixer.Parse)], parsed.GetRequiredValue(settings),
                 parsed.GetRequiredValue(rates), parsed.GetRequiredValue(decays), parsed.GetValue(seeds), parsed.GetValue(seed));
             return Run(interruption, common, parsed, study, points);
         });
         return command;
+    }
+
+    /// <summary><c>--settings</c>.</summary>
+    private static Option<string[]> Difficulties() => Settings.Names(
+        "--settings", $"how hard the tasks are made: {MadSettings.Baseline}; the harder settings in which one thing differs from it; or {MadTaskKind.Full} for all of them",
+        [MadSettings.Baseline], [MadSettings.Baseline, MadTaskKind.Full, .. MadSettings.Variables]);
+
+    /// <summary>Lengths separated by commas, none twice.</summary>
+    private static Option<double[]> Lengths(string name, string description)
+    {
+        Option<double[]> lengths = Settings.Numbers(name, description, [], 2, 1 << 20);
+        lengths.Validators.Add(result =>
+        {
+            double[] odd = [.. result.GetValueOrDefault<double[]>().Where(length => length != Math.Floor(length))];
+            if (odd.Length > 0)
+            {
+                result.AddError(string.Create(CultureInfo.InvariantCulture, $"{name} takes whole numbers of tokens separated by commas, but one is {odd[0]}"));
+            }
+        });
+        return lengths;
     }
 
     private static IReadOnlyList<MadTaskKind> TasksOf(string[] names)

@@ -13,10 +13,7 @@ internal static class MadShowCommand
     /// <summary>Makes the command.</summary>
     public static Command Create()
     {
-        Argument<string> task = MadOptions.Task();
-        Option<string> split = MadOptions.Split();
         Option<int> index = Settings.Whole("--index", "which example", 0, 0);
-        Option<ulong> seed = Settings.Seed("seed of the data set");
         Option<bool> json = new("--json") { Description = "write one JSON document to standard output" };
         var command = new CliCommand("show", "Prints an example of a task: what the model reads and, below it, what it must say; a dot where nothing is asked.")
         {
@@ -26,26 +23,21 @@ internal static class MadShowCommand
                 ("exactflow mad show fuzzy_recall --length 64", "a shorter sequence"),
             ],
         };
-        command.Arguments.Add(task);
-        foreach (Option option in (Option[])[split, index, seed, json])
-        {
-            command.Options.Add(option);
-        }
-
-        Func<ParseResult, MadTaskKind, MadSettings> settingsOf = MadOptions.AddSettings(command);
+        command.Options.Add(index);
+        command.Options.Add(json);
+        MadExampleOptions examplesOf = MadExampleOptions.AddTo(command);
         command.SetAction(parsed =>
         {
-            MadTaskKind kind = MadTaskKind.Parse(parsed.GetRequiredValue(task));
-            MadTask made = kind.Create(settingsOf(parsed, kind));
-            int[] inputs = new int[made.InputLength], targets = new int[made.InputLength];
-            made.Generate(MadOptions.SplitOf(parsed.GetRequiredValue(split)), parsed.GetValue(seed), parsed.GetValue(index), inputs, targets);
+            (MadTask task, MadSplit split, ulong seed) = examplesOf.Read(parsed);
+            int[] inputs = new int[task.InputLength], targets = new int[task.InputLength];
+            task.Generate(split, seed, parsed.GetValue(index), inputs, targets);
             if (parsed.GetValue(json))
             {
-                JsonOutput.Write(new { Task = made.Name, Inputs = inputs, Targets = targets });
+                JsonOutput.Write(new { Task = task.Name, Inputs = inputs, Targets = targets });
             }
             else
             {
-                Print(made, inputs, targets);
+                Print(task, inputs, targets);
             }
         });
         return command;

@@ -9,8 +9,9 @@ namespace ExactFlow.Training.Experiments.Mad;
 /// <param name="Losses">Mean training loss of every epoch, nats per target.</param>
 /// <param name="Accuracies">Test accuracy after every epoch.</param>
 /// <param name="Extrapolation">Test accuracy at other lengths, after the last epoch.</param>
+/// <param name="Score">The test after the last epoch as <see cref="MadScore"/> counts it, from 0 to 1; null in results from before there was one.</param>
 public sealed record MadOutcome(
-    double Accuracy, int BestEpoch, int Epochs, long Parameters, int SkippedSteps, IReadOnlyList<double> Losses, IReadOnlyList<double> Accuracies, IReadOnlyList<MadLength> Extrapolation);
+    double Accuracy, int BestEpoch, int Epochs, long Parameters, int SkippedSteps, IReadOnlyList<double> Losses, IReadOnlyList<double> Accuracies, IReadOnlyList<MadLength> Extrapolation, double? Score = null);
 
 /// <summary>Test accuracy at a length.</summary>
 /// <param name="Length">Tokens of the sequences.</param>

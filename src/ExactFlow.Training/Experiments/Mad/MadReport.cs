@@ -6,21 +6,22 @@ namespace ExactFlow.Training.Experiments.Mad;
 /// <summary>Tables and charts out of a study's results: the best point of the sweep for each seed, and mean and spread over the seeds.</summary>
 public sealed class MadReport
 {
-    /// <summary>Figure 3 of arXiv 2512.12602, in percent, in the order of MAD's tasks.</summary>
+    /// <summary>Figure 3 of arXiv 2512.12602, in percent, in the order of MAD's tasks: means over the settings of a task, as all published figures of MAD are.</summary>
     private static readonly (string Label, double[] Values)[] Paper =
     [
         ("DeltaNet in the paper", [42.7, 99.9, 99.9, 22.2, 29.9, 99.6]),
         ("EFLA in the paper", [43.8, 100, 100, 22.6, 32.5, 99.8]),
     ];
 
-    private static readonly string[] Variables = ["vocab", "length", "noise", "copy", "train"];
     private readonly IReadOnlyList<MadResult> results;
+    private readonly MadResults best;
     private readonly IReadOnlyList<string> mixers;
 
     /// <summary>Takes results, in the order in which mixers are to be shown.</summary>
     public MadReport(IEnumerable<MadResult> results)
     {
         this.results = [.. results];
+        best = new MadResults(this.results);
         mixers = [.. this.results.Select(result => result.Mixer).Distinct(StringComparer.Ordinal)];
     }
 
@@ -31,17 +32,16 @@ public sealed class MadReport
 
     private MadTaskKind[] Others => [.. Tasks.Where(task => !task.IsOfMad)];
 
+    /// <summary>What published figures are compared with: the score, or the last epoch where nothing was scored yet.</summary>
+    private MadMeasure Published => results.Any(result => result.Outcome.Score is not null) ? MadMeasure.Score : MadMeasure.LastEpoch;
+
     /// <summary>The best accuracy of each seed over the sweep, in percent; null without results.</summary>
-    public MeanAndSpread? Accuracy(string task, string setting, string mixer)
-    {
-        double[] best = [.. BestOfSeeds(task, setting, mixer).Select(result => 100 * result.Outcome.Accuracy)];
-        return best.Length == 0 ? null : MeanAndSpread.Of(best);
-    }
+    public MeanAndSpread? Accuracy(string task, string setting, string mixer) => best.Of(task, setting, mixer, MadMeasure.BestEpoch);
 
     /// <summary>Everything as Markdown.</summary>
     public string Markdown()
     {
-        var text = new System.Text.StringBuilder("# MAD\n\nTest accuracy in percent, a mean over classes; the best point of the sweep for each seed, mean and standard deviation over seeds.\n");
+        var text = new System.Text.StringBuilder("# MAD\n\nTest accuracy in percent, a mean over classes; the best epoch, where nothing else is said, of the best point of the sweep for each seed; mean and standard deviation over seeds.\n");
         foreach (ReportTable table in AllTables())
         {
             text.Append(CultureInfo.InvariantCulture, $"\n## {table.Title}\n\n");
@@ -62,28 +62,29 @@ public sealed class MadReport
         Command = command,
         Tables = [.. AllTables()],
         Charts = [.. DifficultyCharts(), .. LengthCharts(), .. LearningCharts()],
-        Figures = Bars() is { } bars ? [new ReportFigure(bars.Title, "Best point of the sweep; bars are means over seeds, whiskers their standard deviation.", SvgFigure.Render(bars))] : [],
+        Figures = [.. new[] { Bars(), MeanBars() }.OfType<BarChart>().Select(bars => new ReportFigure(bars.Title, "Best point of the sweep; bars are means over seeds, whiskers their standard deviation.", SvgFigure.Render(bars)))],
         Facts = facts,
     };
 
     /// <summary>The bar chart over MAD's tasks at baseline; null without results of them.</summary>
-    public BarChart? Bars() => OfMad.Length == 0 ? null : new BarChart
+    public BarChart? Bars() => OfMad.Length == 0 ? null : Chart("Baseline settings", "test accuracy, %", (task, mixer) => Accuracy(task.Name, MadSettings.Baseline, mixer));
+
+    /// <summary>The bar chart of the paper's Figure 3, over MAD's tasks, with the paper's bars beside; null without results of harder settings.</summary>
+    public BarChart? MeanBars()
     {
-        Title = "Baseline settings",
-        YLabel = "test accuracy, %",
-        Groups = [.. OfMad.Select(task => task.Name)],
-        Top = 100,
-        Series = [.. mixers.Select((mixer, index) =>
+        if (!OfMad.Any(task => mixers.Any(mixer => best.HasHarder(task, mixer))))
         {
-            MeanAndSpread?[] values = [.. OfMad.Select(task => Accuracy(task.Name, "baseline", mixer))];
-            return new BarSeries(mixer, [.. values.Select(value => value?.Mean ?? double.NaN)], [.. values.Select(value => value is { Count: > 1 } several ? several.Spread : 0)]) { Color = index };
-        })],
-    };
+            return null;
+        }
+
+        BarChart ours = Chart("Means over settings, beside the paper", $"test accuracy ({Published.Name}), %", (task, mixer) => best.OverSettings(task, mixer, Published)?.Value);
+        return ours with { Series = [.. ours.Series, .. Paper.Select((paper, index) => new BarSeries(paper.Label, PaperValues(paper.Values)) { Color = mixers.Count + index })] };
+    }
 
     /// <summary>Accuracy against each variable of difficulty, one chart per task and variable.</summary>
     public IEnumerable<LineChart> DifficultyCharts()
         => from task in Tasks
-           from variable in Variables
+           from variable in MadSettings.Variables
            let values = ValuesOf(task, variable)
            where values.Count > 1
            select new LineChart
@@ -108,11 +109,24 @@ public sealed class MadReport
                YLabel = "test accuracy, %",
                LogX = true,
                Series = [.. mixers.Select((mixer, index) => Series(
-                   mixer, index, lengths.Select(length => (double)length).Prepend(task.Baseline.Length), lengths.Select(length => AtLength(task.Name, mixer, length)).Prepend(Accuracy(task.Name, "baseline", mixer))))],
+                   mixer, index, lengths.Select(length => (double)length).Prepend(task.Baseline.Length), lengths.Select(length => AtLength(task.Name, mixer, length)).Prepend(Accuracy(task.Name, MadSettings.Baseline, mixer))))],
            };
 
-    private static ReportCell Cell(MeanAndSpread? value, string format = "0.0") => value is { } known
-        ? new ReportCell(known.Mean.ToString(format, CultureInfo.InvariantCulture), known.Count > 1 ? known.Spread.ToString(format, CultureInfo.InvariantCulture) : null)
+    private BarChart Chart(string title, string label, Func<MadTaskKind, string, MeanAndSpread?> valueOf) => new()
+    {
+        Title = title,
+        YLabel = label,
+        Groups = [.. OfMad.Select(task => task.Name)],
+        Top = 100,
+        Series = [.. mixers.Select((mixer, index) =>
+        {
+            MeanAndSpread?[] values = [.. OfMad.Select(task => valueOf(task, mixer))];
+            return new BarSeries(mixer, [.. values.Select(value => value?.Mean ?? double.NaN)], [.. values.Select(value => value is { Count: > 1 } several ? several.Spread : 0)]) { Color = index };
+        })],
+    };
+
+    private static ReportCell Cell(MeanAndSpread? value) => value is { } known
+        ? new ReportCell(known.Mean.ToString("0.0", CultureInfo.InvariantCulture), known.Count > 1 ? known.Spread.ToString("0.0", CultureInfo.InvariantCulture) : null)
         : new ReportCell("");
 
     private static ReportRow Row(int run, string head, IEnumerable<ReportCell> cells) => new(run, [new ReportCell(head), .. cells]);
@@ -122,19 +136,16 @@ public sealed class MadReport
         MeanAndSpread?[] all = [.. values];
         return new ChartSeries(
             mixer, [.. x], [.. all.Select(value => value?.Mean ?? double.NaN)], [.. all.Select(value => value?.Lowest ?? double.NaN)], [.. all.Select(value => value?.Highest ?? double.NaN)])
-        { Marked = true, Color = index % 8, Dashed = index >= 8 };
+        { Marked = true, Color = index, Dashed = ReportPalette.IsRepeated(index) };
     }
-
-    /// <summary>For each seed the training with the best accuracy.</summary>
-    private IEnumerable<MadResult> BestOfSeeds(string task, string setting, string mixer)
-        => results.Where(result => result.Task == task && result.Setting == setting && result.Mixer == mixer)
-            .GroupBy(result => result.Seed).OrderBy(group => group.Key).Select(group => group.MaxBy(result => result.Outcome.Accuracy)!);
 
     private IEnumerable<ReportTable> AllTables()
     {
         if (OfMad.Length > 0)
         {
-            yield return BaselineTable();
+            yield return TaskTable("Baseline settings", "The best of all epochs.", MadMeasure.BestEpoch);
+            yield return TaskTable("Baseline settings after the last epoch", "What training leaves: less than the best epoch where it goes on after a model began to learn its examples by heart.", MadMeasure.LastEpoch);
+            yield return PublishedTable();
         }
 
         if (Others.Length > 0)
@@ -142,7 +153,7 @@ public sealed class MadReport
             yield return new ReportTable(
                 "State tracking", "Parity of the bits so far, and the word problem of S5, at every position.",
                 ["mixer", .. Others.Select(task => task.Name)],
-                [.. mixers.Select((mixer, index) => Row(index, mixer, Others.Select(task => Cell(Accuracy(task.Name, "baseline", mixer)))))]);
+                [.. mixers.Select((mixer, index) => Row(index, mixer, Others.Select(task => Cell(Accuracy(task.Name, MadSettings.Baseline, mixer)))))]);
         }
 
         foreach (MadTaskKind task in Tasks)
@@ -156,7 +167,7 @@ public sealed class MadReport
             }
         }
 
-        if (results.Any(result => result.Setting != "baseline"))
+        if (results.Any(result => result.Setting != MadSettings.Baseline))
         {
             yield return HarderTable();
         }
@@ -167,28 +178,51 @@ public sealed class MadReport
         }
     }
 
-    private ReportTable BaselineTable()
+    private ReportTable TaskTable(string title, string caption, MadMeasure measure) => new(
+        title, caption, ["mixer", .. OfMad.Select(task => task.Name), "mean"],
+        [.. mixers.Select((mixer, index) => TaskRow(index, mixer, [.. OfMad.Select(task => best.Of(task.Name, MadSettings.Baseline, mixer, measure))], (value, _) => Cell(value)))]);
+
+    /// <summary>What can stand beside published figures, which are means over all settings of a task.</summary>
+    private ReportTable PublishedTable()
     {
-        MadTaskKind[] tasks = OfMad, all = [.. MadTaskKind.All.Where(task => task.IsOfMad)];
+        MadTaskKind[] tasks = OfMad;
         var rows = new List<ReportRow>();
         for (int i = 0; i < mixers.Count; i++)
         {
-            MeanAndSpread?[] values = [.. tasks.Select(task => Accuracy(task.Name, "baseline", mixers[i]))];
-            string mean = values.Any(value => value is null) ? "" : values.Average(value => value!.Value.Mean).ToString("0.0", CultureInfo.InvariantCulture);
-            rows.Add(Row(i, mixers[i], [.. values.Select(value => Cell(value)), new ReportCell(mean)]));
+            string mixer = mixers[i];
+            rows.Add(TaskRow(i, $"{mixer} at baseline", [.. tasks.Select(task => best.Of(task.Name, MadSettings.Baseline, mixer, Published))], (value, _) => Cell(value)));
+            if (tasks.Any(task => best.HasHarder(task, mixer)))
+            {
+                (MeanAndSpread Value, int Covered)?[] means = [.. tasks.Select(task => best.OverSettings(task, mixer, Published))];
+                rows.Add(TaskRow(i, $"{mixer} over settings", [.. means.Select(mean => mean?.Value)], (value, task) => new ReportCell(value is null ? "" : $"{value.Value.ToString("0.0")} ({means[task]!.Value.Covered} of {1 + tasks[task].Changes.Count})")));
+            }
         }
 
-        rows.AddRange(Paper.Select(paper =>
-        {
-            double[] values = [.. tasks.Select(task => paper.Values[Array.IndexOf(all, task)])];
-            return Row(-1, paper.Label, [.. values.Append(values.Average()).Select(value => new ReportCell(value.ToString("0.0", CultureInfo.InvariantCulture)))]);
-        }));
-        return new ReportTable("Baseline settings", "", ["mixer", .. tasks.Select(task => task.Name), "mean"], rows);
+        rows.AddRange(Paper.Select(paper => TaskRow(-1, paper.Label, [.. PaperValues(paper.Values).Select(value => (MeanAndSpread?)MeanAndSpread.Of([value]))], (value, _) => Cell(value))));
+        string measured = Published == MadMeasure.Score
+            ? "Scores are counted as the public implementation counts: after the last epoch, and a class that is answered but not asked for in a batch counts as one that is never hit."
+            : "Nothing was scored as the public implementation does; the figures are those after the last epoch.";
+        return new ReportTable(
+            "Beside the paper", $"Published figures of MAD are means over all settings of a task, the baseline and the harder ones. {measured} In brackets: of how many of its settings there are results; a mean over few says little beside the paper's.",
+            ["mixer", .. tasks.Select(task => task.Name), "mean"], rows);
+    }
+
+    /// <summary>A row of a table over tasks, with the mean over them where none lacks.</summary>
+    private static ReportRow TaskRow(int run, string head, IReadOnlyList<MeanAndSpread?> values, Func<MeanAndSpread?, int, ReportCell> cell)
+    {
+        string mean = values.Any(value => value is null) ? "" : values.Average(value => value!.Value.Mean).ToString("0.0", CultureInfo.InvariantCulture);
+        return Row(run, head, [.. values.Select(cell), new ReportCell(mean)]);
+    }
+
+    private double[] PaperValues(double[] values)
+    {
+        MadTaskKind[] all = [.. MadTaskKind.All.Where(task => task.IsOfMad)];
+        return [.. OfMad.Select(task => values[Array.IndexOf(all, task)])];
     }
 
     private ReportTable HarderTable()
     {
-        (string Task, string Setting)[] settings = [.. results.Where(result => result.Setting != "baseline").Select(result => (result.Task, result.Setting)).Distinct()];
+        (string Task, string Setting)[] settings = [.. results.Where(result => result.Setting != MadSettings.Baseline).Select(result => (result.Task, result.Setting)).Distinct()];
         return new ReportTable(
             "Harder settings", "", ["setting", .. mixers],
             [.. settings.Select(setting => Row(-1, $"{setting.Task} {setting.Setting}", mixers.Select(mixer => Cell(Accuracy(setting.Task, setting.Setting, mixer)))))]);
@@ -207,17 +241,17 @@ public sealed class MadReport
 
     private MeanAndSpread? AtPoint(string task, string mixer, double rate, double decay)
     {
-        double[] values = [.. results.Where(result => result.Task == task && result.Mixer == mixer && result.Setting == "baseline" && result.LearningRate == rate && result.WeightDecay == decay)
+        double[] values = [.. results.Where(result => result.Task == task && result.Mixer == mixer && result.Setting == MadSettings.Baseline && result.LearningRate == rate && result.WeightDecay == decay)
             .Select(result => 100 * result.Outcome.Accuracy)];
         return values.Length == 0 ? null : MeanAndSpread.Of(values);
     }
 
     private int[] LengthsOf(string task)
-        => [.. results.Where(result => result.Task == task && result.Setting == "baseline").SelectMany(result => result.Outcome.Extrapolation).Select(tested => tested.Length).Distinct().Order()];
+        => [.. results.Where(result => result.Task == task && result.Setting == MadSettings.Baseline).SelectMany(result => result.Outcome.Extrapolation).Select(tested => tested.Length).Distinct().Order()];
 
     private MeanAndSpread? AtLength(string task, string mixer, int length)
     {
-        double[] values = [.. BestOfSeeds(task, "baseline", mixer).SelectMany(result => result.Outcome.Extrapolation).Where(tested => tested.Length == length).Select(tested => 100 * tested.Accuracy)];
+        double[] values = [.. best.BestOfSeeds(task, MadSettings.Baseline, mixer, MadMeasure.BestEpoch).SelectMany(result => result.Outcome.Extrapolation).Where(tested => tested.Length == length).Select(tested => 100 * tested.Accuracy)];
         return values.Length == 0 ? null : MeanAndSpread.Of(values);
     }
 
@@ -227,10 +261,10 @@ public sealed class MadReport
         string prefix = variable + "=";
         List<(double Value, string Setting)> values = [.. results.Where(result => result.Task == task.Name && result.Setting.StartsWith(prefix, StringComparison.Ordinal) && !result.Setting.Contains(' ', StringComparison.Ordinal))
             .Select(result => (double.Parse(result.Setting.AsSpan(prefix.Length), CultureInfo.InvariantCulture), result.Setting)).Distinct()];
-        if (values.Count > 0 && results.Any(result => result.Task == task.Name && result.Setting == "baseline"))
+        if (values.Count > 0 && results.Any(result => result.Task == task.Name && result.Setting == MadSettings.Baseline))
         {
             MadSettings settings = task.Baseline;
-            values.Add((variable switch { "vocab" => settings.Vocabulary, "length" => settings.Length, "noise" => settings.Noise, "copy" => settings.Copies, _ => settings.TrainExamples }, "baseline"));
+            values.Add((variable switch { "vocab" => settings.Vocabulary, "length" => settings.Length, "noise" => settings.Noise, "copy" => settings.Copies, _ => settings.TrainExamples }, MadSettings.Baseline));
         }
 
         values.Sort();
@@ -239,15 +273,15 @@ public sealed class MadReport
 
     /// <summary>Accuracy after each epoch at baseline: the best point of the first seed.</summary>
     private IEnumerable<LineChart> LearningCharts()
-        => Tasks.Where(task => results.Any(result => result.Task == task.Name && result.Setting == "baseline")).Select(task => new LineChart
+        => Tasks.Where(task => results.Any(result => result.Task == task.Name && result.Setting == MadSettings.Baseline)).Select(task => new LineChart
         {
             Title = $"{task.Name}: learning",
             Caption = "Test accuracy after each epoch at baseline, the first seed at its best point of the sweep. A line ends where the task is solved.",
             XLabel = "epoch",
             YLabel = "test accuracy, %",
-            Series = [.. mixers.Select((mixer, index) => (Result: BestOfSeeds(task.Name, "baseline", mixer).FirstOrDefault(), Mixer: mixer, Index: index)).Where(entry => entry.Result is not null)
+            Series = [.. mixers.Select((mixer, index) => (Result: best.BestOfSeeds(task.Name, MadSettings.Baseline, mixer, MadMeasure.BestEpoch).FirstOrDefault(), Mixer: mixer, Index: index)).Where(entry => entry.Result is not null)
                 .Select(entry => new ChartSeries(
                     entry.Mixer, [.. Enumerable.Range(1, entry.Result!.Outcome.Accuracies.Count).Select(epoch => (double)epoch)], [.. entry.Result.Outcome.Accuracies.Select(value => 100 * value)])
-                { Color = entry.Index % 8, Dashed = entry.Index >= 8 })],
+                { Color = entry.Index, Dashed = ReportPalette.IsRepeated(entry.Index) })],
         });
 }

@@ -5,6 +5,12 @@ namespace ExactFlow.Training.Experiments.Mad;
 /// <summary>How hard a task is made. Only <see cref="MadTaskKind.Create"/> knows whether values go together.</summary>
 public sealed record MadSettings
 {
+    /// <summary>Name of the settings that everything else is compared with.</summary>
+    public const string Baseline = "baseline";
+
+    /// <summary>Names of what makes tasks harder, as in <c>--settings</c> and in the names of settings: <c>vocab=32</c>.</summary>
+    public static IReadOnlyList<string> Variables { get; } = ["vocab", "length", "noise", "copy", "train"];
+
     /// <summary>Tokens that exist, special ones included.</summary>
     public required int Vocabulary { get; init; }
 
@@ -29,7 +35,7 @@ public sealed record MadSettings
     /// <summary>Selective copying: tokens to copy.</summary>
     public int Copies { get; init; }
 
-    /// <summary>What differs from other settings, as in <c>vocab=32</c>; <c>baseline</c> where nothing does.</summary>
+    /// <summary>What differs from other settings, as in <c>vocab=32</c>; <see cref="Baseline"/> where nothing does.</summary>
     public string DifferenceTo(MadSettings baseline)
     {
         ArgumentNullException.ThrowIfNull(baseline);
@@ -41,7 +47,7 @@ public sealed record MadSettings
         Compare("noise", Noise, baseline.Noise);
         Compare("motif", Motif, baseline.Motif);
         Compare("copy", Copies, baseline.Copies);
-        return parts.Count == 0 ? "baseline" : string.Join(' ', parts);
+        return parts.Count == 0 ? Baseline : string.Join(' ', parts);
 
         void Compare(string name, double value, double usual)
         {

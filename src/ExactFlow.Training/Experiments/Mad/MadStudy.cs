@@ -37,36 +37,40 @@ public sealed record MadStudy
     /// <summary>Lengths at which models are tested besides their own.</summary>
     public IReadOnlyList<int> Extrapolation { get; init; } = [];
 
-    /// <summary>All trainings that are asked for: what counts most first, so that a study that is stopped early leaves whole tables for some points of the sweep.</summary>
+    /// <summary>
+    /// All trainings that are asked for, each once. What counts most comes first, so that a study that is stopped early leaves whole tables: the baseline before
+    /// harder settings, then seed by seed and point by point of the sweep. Within such a table trainings that take longest come first, so that none is left for the
+    /// end that others would have to wait for.
+    /// </summary>
     /// <param name="tasks">The tasks.</param>
     /// <param name="mixers">The mixers.</param>
-    /// <param name="isFull">Whether to train at the harder settings too.</param>
+    /// <param name="settings">Names of the settings, as in <see cref="MadTaskKind.SettingsOf"/>.</param>
     /// <param name="learningRates">Of the sweep.</param>
     /// <param name="weightDecays">Of the sweep.</param>
     /// <param name="seeds">How many seeds.</param>
     /// <param name="firstSeed">The first of them; the others follow it.</param>
+    /// <exception cref="InvalidInputException">None of the tasks has such settings.</exception>
     public static IReadOnlyList<MadPoint> Points(
-        IReadOnlyList<MadTaskKind> tasks, IReadOnlyList<MadMixer> mixers, bool isFull, IReadOnlyList<double> learningRates, IReadOnlyList<double> weightDecays, int seeds, ulong firstSeed)
+        IReadOnlyList<MadTaskKind> tasks, IReadOnlyList<MadMixer> mixers, IReadOnlyCollection<string> settings, IReadOnlyList<double> learningRates, IReadOnlyList<double> weightDecays, int seeds, ulong firstSeed)
     {
         ArgumentNullException.ThrowIfNull(tasks);
-        var points = new List<MadPoint>();
-        int settings = isFull ? 1 + tasks.Max(task => task.Changes.Count) : 1;
-        for (int setting = 0; setting < settings; setting++)
+        var tables = tasks.SelectMany(task => task.SettingsOf(settings).Select(setting => (Task: task, setting.Name, setting.Settings)))
+            .ToLookup(chosen => chosen.Name == MadSettings.Baseline);
+        if (tables.Count == 0)
         {
-            for (int seed = 0; seed < seeds; seed++)
-            {
-                foreach ((double decay, double rate) in weightDecays.SelectMany(decay => learningRates.Select(rate => (decay, rate))))
-                {
-                    foreach (MadTaskKind task in tasks.Where(task => setting <= task.Changes.Count))
-                    {
-                        MadSettings chosen = setting == 0 ? task.Baseline : task.Changes[setting - 1];
-                        points.AddRange(mixers.Select(mixer => new MadPoint(task, chosen, chosen.DifferenceTo(task.Baseline), mixer, rate, decay, firstSeed + (ulong)seed)));
-                    }
-                }
-            }
+            throw new InvalidInputException($"Trainings were asked for at the settings {string.Join(", ", settings)}, but none of the tasks {string.Join(", ", tasks)} has such; choose others of baseline, full, {string.Join(", ", MadSettings.Variables)}.");
         }
 
-        return points;
+        return
+        [
+            .. from isBaseline in (bool[])[true, false]
+               from seed in Enumerable.Range(0, seeds)
+               from decay in weightDecays
+               from rate in learningRates
+               from chosen in tables[isBaseline].SelectMany(chosen => mixers, (chosen, mixer) => (chosen.Task, chosen.Name, chosen.Settings, Mixer: mixer))
+                   .OrderByDescending(chosen => WorkOfEpoch(chosen.Task.Create(chosen.Settings), new MadModelConfig { Mixer = chosen.Mixer, Vocabulary = chosen.Settings.Vocabulary }))
+               select new MadPoint(chosen.Task, chosen.Settings, chosen.Name, chosen.Mixer, rate, decay, firstSeed + (ulong)seed),
+        ];
     }
 
     /// <summary>Checks every training before any begins.</summary>
@@ -83,8 +87,7 @@ public sealed record MadStudy
             MadTask task = point.Task.Create(settings);
             MadTraining training = TrainingOf(point, task);
             MadTrainer.RequireBatch(task, training);
-            double work = (double)task.InputLength * settings.TrainExamples * Epochs;
-            return new StudyRun<MadResult>(point.ToString(), work, worker =>
+            return new StudyRun<MadResult>(point.ToString(), WorkOfEpoch(task, training.Model) * Epochs, worker =>
             {
                 MadOutcome outcome = MadTrainer.Run(
                     worker.Device, point.Task, settings, training, Examples(MadSplit.Train, settings.TrainExamples), Examples(MadSplit.Test, settings.TestExamples), worker.Progress, worker.Stop);
@@ -101,8 +104,12 @@ public sealed record MadStudy
     public static string Summarize(MadResult result)
     {
         ArgumentNullException.ThrowIfNull(result);
-        return FormattableString.Invariant($"accuracy {result.Outcome.Accuracy:0.00%} (epoch {result.Outcome.BestEpoch} of {result.Outcome.Epochs})");
+        return FormattableString.Invariant($"accuracy {result.Outcome.Accuracy:0.00%} (epoch {result.Outcome.BestEpoch} of {result.Outcome.Epochs}), at the end {result.Outcome.Accuracies[^1]:0.00%}");
     }
+
+    /// <summary>Operations of an epoch; a token that is only tested takes a third of the work of one that is trained with.</summary>
+    private static double WorkOfEpoch(MadTask task, MadModelConfig model)
+        => task.InputLength * ((3.0 * task.Settings.TrainExamples) + task.Settings.TestExamples) * model.OperationsPerToken(task.InputLength);
 
     private MadSettings Limited(MadSettings settings) => Limit == 0 ? settings : settings with
     {
@@ -114,10 +121,16 @@ public sealed record MadStudy
     {
         var model = new MadModelConfig { Mixer = point.Mixer, Vocabulary = task.Settings.Vocabulary, Width = Width, Layers = Layers, Heads = Heads };
         model.Validate();
+        IReadOnlyList<int> lengths = task.IsCompression || task.Name == "memorization" ? [] : Extrapolation;
+        foreach (int length in lengths)
+        {
+            point.Task.Create(task.Settings with { Length = length });
+        }
+
         return new MadTraining
         {
             Model = model, LearningRate = point.LearningRate, WeightDecay = point.WeightDecay, Seed = point.Seed, Epochs = Epochs, Batch = Batch,
-            EnoughAccuracy = EnoughAccuracy, Precision = Precision, Extrapolation = task.IsCompression || task.Name == "memorization" ? [] : Extrapolation,
+            EnoughAccuracy = EnoughAccuracy, Precision = Precision, Extrapolation = lengths,
         };
     }
 }

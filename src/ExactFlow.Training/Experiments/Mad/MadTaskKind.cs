@@ -6,6 +6,9 @@ namespace ExactFlow.Training.Experiments.Mad;
 /// <summary>A task by its name: its baseline settings and the harder ones, of which each changes one thing (experiments of arXiv 2403.17844, Appendix).</summary>
 public sealed class MadTaskKind
 {
+    /// <summary>Name of all settings of a task together, its baseline and the harder ones.</summary>
+    public const string Full = "full";
+
     private static readonly int[] FewerExamples = [6400, 3200, 1600, 800];
 
     private readonly Func<MadSettings, MadTask> create;
@@ -43,6 +46,11 @@ public sealed class MadTaskKind
     /// <exception cref="InvalidInputException">No task has that name; the sentence lists them.</exception>
     public static MadTaskKind Parse(string name)
         => All.FirstOrDefault(kind => kind.Name == name) ?? throw new InvalidInputException($"There is no task '{name}'; use one of {string.Join(", ", All.Select(kind => kind.Name))}.");
+
+    /// <summary>The task's settings out of those that are asked for, by their names, the baseline first.</summary>
+    /// <param name="asked"><see cref="MadSettings.Baseline"/>, any of <see cref="MadSettings.Variables"/> for the settings that change it, or <see cref="Full"/> for all.</param>
+    public IEnumerable<(string Name, MadSettings Settings)> SettingsOf(IReadOnlyCollection<string> asked)
+        => Changes.Prepend(Baseline).Select(settings => (settings.DifferenceTo(Baseline), settings)).Where(setting => asked.Contains(Full) || asked.Contains(setting.Item1.Split('=')[0]));
 
     /// <summary>The task at a difficulty.</summary>
     /// <exception cref="InvalidInputException">The settings are impossible; the sentence holds the inequality that fails.</exception>

@@ -35,7 +35,7 @@ public static class MadTrainer
         {
             using var model = new MadModel(device, training.Model, training.Seed, task.IsCompression ? task.InputLength : 0, precision);
             MadOutcome outcome = Train(device, model, training, train, test, progress, stop);
-            return outcome with { Extrapolation = [.. training.Extrapolation.Select(length => Test(device, model, kind, settings with { Length = length }, training))] };
+            return outcome with { Score = Score(device, model, test, training.Batch), Extrapolation = [.. training.Extrapolation.Select(length => Test(device, model, kind, settings with { Length = length }, training))] };
         }
         finally
         {
@@ -92,6 +92,40 @@ public static class MadTrainer
             isEnough = accuracies[^1] >= training.EnoughAccuracy;
             progress((double)losses.Count / training.Epochs, FormattableString.Invariant($"epoch {losses.Count}, loss {epoch.Loss:0.000}, accuracy {accuracies.Max():0.0%}"));
         }
+    }
+
+    /// <summary>The model's answers to the test, batch by batch, as the public implementation counts them.</summary>
+    private static double Score(Device device, MadModel model, MadExamples test, int batch)
+    {
+        var score = new MadScore(model.Config.Vocabulary);
+        for (int first = 0; first < test.Count; first += batch)
+        {
+            int some = Math.Min(batch, test.Count - first);
+            Range range = (first * test.Length)..((first + some) * test.Length);
+            int[] inputs = test.Inputs[range], targets = test.Targets[range];
+            int[] positions = [.. Enumerable.Range(0, targets.Length).Where(i => targets[i] != MadTask.Ignored)];
+            using Step step = device.BeginStep(recordGradients: false);
+            using Tensor logits = model.Logits(device.From<int>(inputs, [some, test.Length]), device.From<int>(positions, [positions.Length]));
+            score.Add(some, [.. positions.Select(position => targets[position])], Largest(logits.ToHost<float>(), model.Config.Vocabulary));
+        }
+
+        return score.Value;
+    }
+
+    /// <summary>The index of the largest number of each row, the first of equal ones; 0 where nothing is a number.</summary>
+    private static int[] Largest(float[] rows, int width)
+    {
+        int[] largest = new int[rows.Length / width];
+        for (int row = 0; row < largest.Length; row++)
+        {
+            ReadOnlySpan<float> values = rows.AsSpan(row * width, width);
+            for (int i = 1; i < width; i++)
+            {
+                largest[row] = values[i] > values[largest[row]] ? i : largest[row];
+            }
+        }
+
+        return largest;
     }
 
     /// <summary>Tests at another length, with as many tokens as the test at the task's own, or a few sequences at least.</summary>

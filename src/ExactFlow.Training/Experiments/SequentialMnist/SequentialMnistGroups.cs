@@ -116,13 +116,11 @@ internal sealed class SequentialMnistGroups
                 {
                     Marked = true,
                     Color = color,
-                    Dashed = color >= PaletteSize,
+                    Dashed = ReportPalette.IsRepeated(color),
                 };
             }),
         ],
     };
-
-    private const int PaletteSize = 8;
 
     private static double Finite(double value) => double.IsFinite(value) ? value : double.MaxValue;
 
@@ -133,7 +131,7 @@ internal sealed class SequentialMnistGroups
         return new ChartSeries(group.Label, x, [.. points.Select(point => point.Mean)], [.. points.Select(point => point.Lowest)], [.. points.Select(point => point.Highest)])
         {
             Color = group.Color,
-            Dashed = isSecond || group.Color >= PaletteSize,
+            Dashed = isSecond || ReportPalette.IsRepeated(group.Color),
         };
     }
 }

@@ -61,6 +61,7 @@ public sealed class MadTrainerTests
             MadOutcome expected = Run(cpu, kind, settings, training), actual = Run(gpu, kind, settings, training);
             Assert.All(expected.Losses.Zip(actual.Losses), pair => Assert.Equal(pair.First, pair.Second, 1e-4 * pair.First));
             Assert.All(expected.Accuracies.Zip(actual.Accuracies), pair => Assert.Equal(pair.First, pair.Second, 0.15));
+            Assert.Equal(expected.Score!.Value, actual.Score!.Value, 0.15);
             Assert.Equal(0, actual.SkippedSteps);
             Assert.Equal(0, gpu.Pool.RentedBlocks);
         }
@@ -169,6 +170,29 @@ public sealed class MadTrainerTests
         var accuracy = new MadAccuracy([0, 0, 0, 3, -100], 4);
         Assert.Equal(0.5 * ((2.0 / 3) + 1), accuracy.Of([2, 0, 0, 1]), 1e-12);
         Assert.Equal(0, new MadAccuracy([-100], 4).Of([0, 0, 0, 0]));
+    }
+
+    [Fact]
+    public void A_score_counts_classes_that_are_answered_and_never_asked_for_batch_by_batch()
+    {
+        // The first batch: class 0 hit twice of three times, class 3 hit, class 1 answered in vain. The second: half of class 2, and class 0 in vain.
+        var score = new MadScore(4);
+        score.Add(3, [0, 0, 0, 3], [0, 0, 1, 3]);
+        Assert.Equal(((2.0 / 3) + 1 + 0) / 3, score.Value, 1e-12);
+        score.Add(1, [2, 2], [2, 0]);
+        Assert.Equal(((3 * ((2.0 / 3) + 1) / 3) + (0.5 / 2)) / 4, score.Value, 1e-12);
+        Assert.Equal(0, new MadScore(4).Value);
+    }
+
+    [Fact]
+    public void The_score_is_that_of_the_models_own_answers_after_the_last_epoch()
+    {
+        // Two classes that occur in every batch: score and accuracy are the same share, so both ways to the answers agree.
+        MadTaskKind kind = MadTaskKind.Parse("parity");
+        using var device = new CpuDevice(1);
+        MadOutcome outcome = Run(device, kind, kind.Baseline with { Length = 16, TrainExamples = 64, TestExamples = 32 }, Training("efla", 2) with { Epochs = 3, Batch = 32, EnoughAccuracy = 2 });
+        Assert.Equal(outcome.Accuracies[^1], outcome.Score!.Value, 1e-9);
+        Assert.InRange(outcome.Score.Value, 0.4, 0.99);
     }
 
     private static MadTraining Training(string mixer, int vocabulary, int width = 32) => new()

@@ -6,8 +6,8 @@ namespace ExactFlow.Training.Experiments.Mad.Tasks;
 /// </summary>
 /// <remarks>
 /// Of the vocabulary but one token, keys are made of [0, n / 2), values of [n / 2, n); the last token pads on the left. A motif's length is uniform.
-/// Pairs follow each other while there is room for another one of the greatest length and for the probe's repetition; then the sequence is padded.
-/// In training every token that is no padding is asked for; at test time the values of keys seen before.
+/// Pairs follow each other while there is room for another one of the greatest length and for the probe's repetition; then the sequence is padded, with one
+/// token at least. In training the whole sequence is asked for, padding too; at test time the values of keys seen before.
 /// </remarks>
 internal sealed class FuzzyRecallTask : MadTask
 {
@@ -30,7 +30,7 @@ internal sealed class FuzzyRecallTask : MadTask
     public override string Name => "fuzzy_recall";
 
     /// <inheritdoc/>
-    public override int InputLength => Settings.Length - 1;
+    public override int InputLength => Settings.Length;
 
     private int LargestPair => 2 * Settings.Motif;
 
@@ -57,9 +57,9 @@ internal sealed class FuzzyRecallTask : MadTask
         bool isPlaced = false;
         while (sequence.Count <= room)
         {
-            bool isProbe = !isPlaced && sequence.Count >= place;
-            isPlaced |= isProbe;
-            Append(isProbe ? probe : Draw(ref random, split, pairs));
+            string name = !isPlaced && sequence.Count >= place ? probe : Draw(ref random, split, pairs);
+            isPlaced |= name == probe;
+            Append(name);
         }
 
         Append(probe);
@@ -78,10 +78,9 @@ internal sealed class FuzzyRecallTask : MadTask
 
     private void Pad(List<int> sequence, List<bool> asked, MadSplit split, Span<int> inputs, Span<int> targets)
     {
-        int padding = Settings.Length - sequence.Count;
-        inputs[..padding].Fill(Padding);
-        targets[..padding].Fill(Ignored);
-        Shift(sequence.ToArray(), asked.ToArray(), split == MadSplit.Train, inputs[padding..], targets[padding..]);
+        int padding = inputs.Length + 1 - sequence.Count;
+        int[] padded = [.. Enumerable.Repeat(Padding, padding), .. sequence];
+        Shift(padded, [.. Enumerable.Repeat(false, padding), .. asked], split == MadSplit.Train, inputs, targets);
     }
 
     /// <summary>Draws a key and, unless it has one, its value; returns the key's name.</summary>

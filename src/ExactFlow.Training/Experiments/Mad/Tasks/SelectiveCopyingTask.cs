@@ -4,7 +4,7 @@ namespace ExactFlow.Training.Experiments.Mad.Tasks;
 /// Selective copying: tokens to copy with blanks inserted at random places, then the copy token, then as many blanks as there are tokens, at which they are
 /// asked for in order; the same targets in training and test.
 /// </summary>
-/// <remarks>Each blank goes to one of the places before, between and behind the tokens, all equally likely. The copy token is the last of the vocabulary, the blank the one before.</remarks>
+/// <remarks>Each blank goes before one of the tokens, all equally likely, so that the last token stands right before the copy token. The copy token is the last of the vocabulary, the blank the one before.</remarks>
 internal sealed class SelectiveCopyingTask : MadTask
 {
     /// <summary>Checks the settings.</summary>
@@ -32,10 +32,10 @@ internal sealed class SelectiveCopyingTask : MadTask
     protected override void Fill(MadRandom random, MadSplit split, ulong seed, Span<int> inputs, Span<int> targets)
     {
         int copies = Settings.Copies, blanks = inputs.Length - (2 * copies) - 1;
-        Span<int> blanksBefore = new int[copies + 1];
+        Span<int> blanksBefore = new int[copies];
         for (int i = 0; i < blanks; i++)
         {
-            blanksBefore[random.Below(copies + 1)]++;
+            blanksBefore[random.Below(copies)]++;
         }
 
         inputs.Fill(Blank);
