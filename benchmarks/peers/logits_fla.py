@@ -3,6 +3,8 @@
 
     python logits_fla.py --exactflow path/to/exactflow                # the installed flash-linear-attention
     python logits_fla.py --exactflow path/to/exactflow --fla DIR      # one in a folder
+    python logits_fla.py --exactflow path/to/exactflow --workers 6    # several models at once
+    python logits_fla.py --exactflow path/to/exactflow --cases "ours:gated_deltanet;theirs:mamba2"
 
 Ours to theirs: small models are trained for a few steps by `exactflow train`, written by `exactflow convert` (one file and several, float32 and bfloat16) and loaded by
 flash-linear-attention. Theirs to ours: models with random weights, saved by `save_pretrained` in one file and in several, and read by `exactflow logits`. All read the same ids.
@@ -11,6 +13,9 @@ float32 is compared with flash-linear-attention's recurrent form, whose kernels 
 rules multiply in TF32, a rounding of 5e-4 that says nothing about either side. PyTorch's own products are float32 unless TF32 is allowed, which it is not here.
 bfloat16 is what a GPU is used with: chunkwise there, kernels of ours here; each is compared with float32 logits of the very same weights, as two roundings differ from each other.
 
+Most of the time goes into compiling flash-linear-attention's kernels, half a minute to a minute a model, one kernel after the other. With --workers each model and direction is a
+process of its own; nothing is timed here, so they do not disturb each other. Every comparison is printed as soon as it is made, float32 before bfloat16, and those made before the deadline stay.
+
 Prints a table and ends with 1 if anything is further off than its tolerance, or with 2 if something could not be compared.
 """
 import argparse
@@ -18,9 +23,11 @@ import json
 import os
 import random
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 import peer_fla
 from peer_fla import one_line, say
@@ -45,8 +52,8 @@ MODELS = {
 
 
 class Table:
-    def __init__(self):
-        self.rows, self.beyond, self.failed = [], 0, 0
+    def __init__(self, path=None):
+        self.rows, self.beyond, self.failed, self.path = [], 0, 0, path
 
     def add(self, direction, model, files, ours, theirs, got, reference, tolerance):
         got, reference = got.double(), reference.double()
@@ -55,12 +62,31 @@ class Table:
         fine = relative <= tolerance  # false for NaN as well
         self.beyond += not fine
         self.rows.append([direction, model, files, ours, theirs, f"{relative:.2e}", f"{greatest:.2e}", f"{tolerance:.0e}", "yes" if fine else "NO"])
-        say(" | ".join(self.rows[-1]))
+        self.keep()
 
     def fail(self, direction, model, files, error):
         self.failed += 1
         self.rows.append([direction, model, files, "-", "-", "-", "-", "-", f"not compared: {one_line(error)}"])
+        self.keep()
+
+    def keep(self):
+        """Shows the newest row, and writes all of them for the process that asked for them."""
         say(" | ".join(self.rows[-1]))
+        if self.path:
+            with open(self.path + ".partial", "w", encoding="utf-8") as file:
+                json.dump({"rows": self.rows, "beyond": self.beyond, "failed": self.failed}, file)
+            os.replace(self.path + ".partial", self.path)
+
+    def take(self, path):
+        """Adds what another process kept; False when it kept nothing."""
+        if not os.path.exists(path):
+            return False
+        with open(path, encoding="utf-8") as file:
+            other = json.load(file)
+        self.rows += other["rows"]
+        self.beyond += other["beyond"]
+        self.failed += other["failed"]
+        return True
 
     def print(self):
         head = ["from", "model", "files", "compared", "with", "relative L2", "greatest difference", "tolerance", "within"]
@@ -185,15 +211,20 @@ def randomised(module, name, fields):
 
 def ours_to_theirs(table, exactflow, rule, work):
     module, name, _ = MODELS[rule]
+    references = {}
     for files, folder in exactflow.trained(rule, work):
         try:
             model = recurrent(load(module, name, folder))
             ids = torch.randint(model.config.vocab_size, (BATCH, TIME), generator=torch.Generator().manual_seed(3))
             reference = their_logits(model, ids)
+            references[files] = folder, ids, reference
             for what, got, low in exactflow.all_logits(folder, ids, work):
                 table.add("ours", rule, files, f"ExactFlow {what}", "fla float32", got, reference, BFLOAT16 if low else FLOAT32)
-            model = load(module, name, folder).bfloat16()
-            table.add("ours", rule, files, "fla bfloat16", "fla float32", their_logits(model, ids), reference, BFLOAT16)
+        except Exception as error:
+            table.fail("ours", rule, files, error)
+    for files, (folder, ids, reference) in references.items():  # their chunkwise kernels, the slowest to compile, come last
+        try:
+            table.add("ours", rule, files, "fla bfloat16", "fla float32", their_logits(load(module, name, folder).bfloat16(), ids), reference, BFLOAT16)
         except Exception as error:
             table.fail("ours", rule, files, error)
 
@@ -223,34 +254,87 @@ def theirs_to_ours(table, exactflow, what, work):
         table.fail("theirs", what, "", error)
 
 
-def main():
+def compare(table, exactflow, cases, deadline):
+    """One model and direction after the other, in this process."""
+    with tempfile.TemporaryDirectory() as work:
+        for direction, what in cases:
+            if deadline.passed():
+                table.fail(direction, what, "", TimeoutError("the deadline has passed"))
+                continue
+            try:
+                (ours_to_theirs if direction == "ours" else theirs_to_ours)(table, exactflow, what, work)
+            except Exception as error:
+                table.fail(direction, what, "", error)
+
+
+def compare_at_once(table, arguments, cases, deadline):
+    """A process for each model and direction, `--workers` of them at a time. They print their rows themselves and leave them in files."""
+    shared = [sys.executable, os.path.abspath(__file__), "--exactflow", arguments.exactflow, "--devices", arguments.devices, *(["--fla", arguments.fla] if arguments.fla else [])]
+    waiting, running = list(cases), []
+    with tempfile.TemporaryDirectory() as work:
+        while waiting or running:
+            while waiting and len(running) < arguments.workers and not deadline.passed():
+                direction, what = waiting.pop(0)
+                rows = os.path.join(work, f"{len(waiting)}.json")
+                process = subprocess.Popen([*shared, "--cases", f"{direction}:{what}", "--rows", rows], stdout=subprocess.DEVNULL, start_new_session=True)
+                running.append((process, direction, what, rows))
+            if deadline.passed():
+                for direction, what in waiting:
+                    table.fail(direction, what, "", TimeoutError("the deadline has passed"))
+                waiting = []
+            time.sleep(0.2)
+            for case in list(running):
+                process, direction, what, rows = case
+                if process.poll() is None and not deadline.passed():
+                    continue
+                running.remove(case)
+                late = process.poll() is None
+                if late:
+                    os.killpg(process.pid, signal.SIGKILL)  # with the exactflow that it may be waiting for
+                code = process.wait()
+                kept = table.take(rows)
+                if late or not kept or code not in (0, 1, 2):
+                    table.fail(direction, what, "", TimeoutError("stopped at the deadline") if late else RuntimeError(f"its process ended with {code}"))
+
+
+def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exactflow", required=True, help="our program, such as path/to/exactflow or 'dotnet path/to/exactflow.dll'")
     parser.add_argument("--fla", help="folder that holds flash-linear-attention's 'fla'; default: the installed one")
     parser.add_argument("--devices", default="cpu,cuda", help="devices of ours, any of cpu, cuda")
     parser.add_argument("--models", help="only these, any of: " + "; ".join(MODELS))
-    parser.add_argument("--deadline", type=float, help="seconds after which no further model is begun")
+    parser.add_argument("--directions", default="theirs,ours", help="who writes the folders: theirs, ours or both, in this order")
+    parser.add_argument("--cases", help="in place of --models and --directions: 'ours:gated_deltanet;theirs:mamba2'")
+    parser.add_argument("--workers", type=int, default=1, help="models compared at once, each by a process of its own")
+    parser.add_argument("--deadline", type=float, help="seconds after which no further model is begun, and with --workers none goes on")
+    parser.add_argument("--rows", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    # Names with a comma are variants of a rule that only their configuration has; ours trains the rule itself.
+    cases = [tuple(case.strip().split(":", 1)) for case in arguments.cases.split(";")] if arguments.cases else [
+        (direction, what)
+        for direction in arguments.directions.split(",")
+        for what in (arguments.models.split(";") if arguments.models else MODELS)
+        if direction == "theirs" or "," not in what
+    ]
+    for case in cases:
+        if len(case) != 2 or case[0] not in ("ours", "theirs") or case[1] not in MODELS or (case[0] == "ours" and "," in case[1]):
+            parser.error(f"there is no case '{':'.join(case)}'; directions are ours and theirs, models are " + "; ".join(MODELS) + " (ours: those without a comma)")
+    return arguments, cases
+
+
+def main():
+    arguments, cases = parse()
     if torch is None or not torch.cuda.is_available():
         sys.exit("This script needs PyTorch with a GPU; see README.md beside it.")
+    deadline = peer_fla.Deadline(arguments.deadline)
+    table = Table(arguments.rows)
     version = peer_fla.attach(arguments.fla)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    deadline = peer_fla.Deadline(arguments.deadline)
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, flash-linear-attention {version}; {BATCH} x {TIME} tokens", flush=True)
-    exactflow, table = ExactFlow(arguments.exactflow, arguments.devices.split(",")), Table()
-    wanted = arguments.models.split(";") if arguments.models else list(MODELS)
-    with tempfile.TemporaryDirectory() as work:
-        for direction, compare in (("theirs", theirs_to_ours), ("ours", ours_to_theirs)):
-            for what in wanted:
-                if direction == "ours" and "," in what:
-                    continue
-                if deadline.passed():
-                    table.fail(direction, what, "", TimeoutError("the deadline has passed"))
-                else:
-                    try:
-                        compare(table, exactflow, what, work)
-                    except Exception as error:
-                        table.fail(direction, what, "", error)
+    if arguments.workers > 1 and len(cases) > 1:
+        compare_at_once(table, arguments, cases, deadline)
+    else:
+        compare(table, ExactFlow(arguments.exactflow, arguments.devices.split(",")), cases, deadline)
     table.print()
     sys.exit(2 if table.failed else 1 if table.beyond else 0)
 

@@ -22,11 +22,16 @@ public sealed class LanguageModel : IDisposable
     /// </param>
     /// <exception cref="InvalidInputException">The configuration cannot be built, or the device does not compute in that precision.</exception>
     public LanguageModel(Device device, LanguageModelConfig config, ulong seed = 42, DType precision = DType.Float32)
-        : this(device, config, (ulong?)seed, precision)
+        : this(device, config, precision, layout => layout.Draw(device, seed))
     {
     }
 
-    private LanguageModel(Device device, LanguageModelConfig config, ulong? seed, DType precision)
+    /// <summary>Builds a model with weights from elsewhere.</summary>
+    /// <param name="device">Where it lives.</param>
+    /// <param name="config">Its shape.</param>
+    /// <param name="precision">As above.</param>
+    /// <param name="supply">Gives every parameter of the layout its value on the device; what it has given is released if it fails.</param>
+    internal LanguageModel(Device device, LanguageModelConfig config, DType precision, Action<ParameterLayout> supply)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(config);
@@ -37,7 +42,8 @@ public sealed class LanguageModel : IDisposable
         network = new Network(config);
         try
         {
-            network.Layout.Allocate(device, seed, precision);
+            supply(network.Layout);
+            network.Layout.Refresh(precision);
         }
         catch
         {
@@ -197,9 +203,6 @@ public sealed class LanguageModel : IDisposable
             parameter.Dispose();
         }
     }
-
-    /// <summary>A model whose weights are zeros, to be read from a file next.</summary>
-    internal static LanguageModel WithoutWeights(Device device, LanguageModelConfig config, DType precision) => new(device, config, (ulong?)null, precision);
 
     /// <summary>Makes what operators read agree with the weights, after they were changed from outside.</summary>
     internal void RefreshWeights()

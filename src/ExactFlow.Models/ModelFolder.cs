@@ -65,41 +65,24 @@ public static class ModelFolder
     /// <param name="device">Where it will live.</param>
     /// <param name="folder">The folder.</param>
     /// <param name="precision">Number format to compute in: float32, or bfloat16 on a GPU.</param>
+    /// <param name="mapped">
+    /// Whether float32 weights may stay in their file, mapped into memory, where the device is the CPU: the model is there at once, without a copy. For models that are
+    /// only used; <see cref="SafetensorsMapping"/> says what must not happen to the file meanwhile. Other formats are read and converted all the same.
+    /// </param>
     /// <exception cref="InvalidInputException">A file is missing or damaged, or the weights are not exactly those of the configuration.</exception>
-    public static LanguageModel Load(Device device, string folder, DType precision = DType.Float32)
+    public static LanguageModel Load(Device device, string folder, DType precision = DType.Float32, bool mapped = false)
     {
         LanguageModelConfig config = LoadConfig(folder);
-        LanguageModel model = LanguageModel.WithoutWeights(device, config, precision);
-        try
-        {
-            LoadWeights(model, folder);
-            return model;
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
+        using WeightSource weights = OpenWeights(folder);
+        return new LanguageModel(device, config, precision, layout => weights.Supply(layout, device, config, mapped));
     }
 
     /// <summary>Reads the weights of a folder into a model that is there already, whatever the folder's configuration says besides the tensors.</summary>
     /// <exception cref="InvalidInputException">A file is missing or damaged, or the weights are not exactly those of the model; then nothing was changed.</exception>
     public static void LoadWeights(LanguageModel model, string folder)
     {
-        string single = Path.Combine(folder, WeightsFile);
-        string index = Path.Combine(folder, WeightsIndexFile);
-        if (File.Exists(single))
-        {
-            ModelWeights.Load(model, single);
-        }
-        else if (File.Exists(index))
-        {
-            ModelWeights.LoadSharded(model, index);
-        }
-        else
-        {
-            throw NoWeights(folder);
-        }
+        using WeightSource weights = OpenWeights(folder);
+        weights.ReadInto(model);
     }
 
     /// <summary>The files that hold the weights of a folder, in the order of their names.</summary>
@@ -108,7 +91,7 @@ public static class ModelFolder
     {
         string single = Path.Combine(folder, WeightsFile), index = Path.Combine(folder, WeightsIndexFile);
         return File.Exists(single) ? [single]
-            : File.Exists(index) ? [.. ModelWeights.ShardNames(index).Select(name => Path.Combine(folder, name))]
+            : File.Exists(index) ? [.. WeightSource.ShardNames(index).Select(name => Path.Combine(folder, name))]
             : throw NoWeights(folder);
     }
 
@@ -134,6 +117,14 @@ public static class ModelFolder
 
         LanguageModelConfig config = LoadConfig(folder);
         return new GenerationOptions { StopTokens = config.EndToken is { } end ? [end] : [], Sampling = SamplerOptions.Greedy };
+    }
+
+    private static WeightSource OpenWeights(string folder)
+    {
+        string single = Path.Combine(folder, WeightsFile), index = Path.Combine(folder, WeightsIndexFile);
+        return File.Exists(single) ? WeightSource.Open(single)
+            : File.Exists(index) ? WeightSource.OpenSharded(index)
+            : throw NoWeights(folder);
     }
 
     private static InvalidInputException NoWeights(string folder)

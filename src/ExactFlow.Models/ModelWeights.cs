@@ -11,6 +11,7 @@ namespace ExactFlow.Models;
 /// Weights in safetensors files, under the names of the flash-linear-attention models. Reading checks every tensor of every file before it changes
 /// a single weight, so a wrong file leaves the model as it was.
 /// </summary>
+/// <seealso cref="WeightSource"/>
 public static class ModelWeights
 {
     private const int ChunkLength = 1 << 20;
@@ -71,30 +72,16 @@ public static class ModelWeights
     /// <exception cref="InvalidInputException">The file is damaged, or its tensors are not exactly those of the model; the message lists every difference.</exception>
     public static void Load(LanguageModel model, string path)
     {
-        using var file = SafetensorsFile.Open(path);
-        Load(model, [file], path);
+        using WeightSource source = WeightSource.Open(path);
+        source.ReadInto(model);
     }
 
     /// <summary>Reads all weights from the files that an index (<c>model.safetensors.index.json</c>) names, which lie beside it.</summary>
     /// <inheritdoc cref="Load(LanguageModel, string)"/>
     public static void LoadSharded(LanguageModel model, string indexPath)
     {
-        ArgumentNullException.ThrowIfNull(indexPath);
-        string folder = Path.GetDirectoryName(Path.GetFullPath(indexPath))!;
-        List<SafetensorsFile> shards = [];
-        try
-        {
-            foreach (string name in ShardNames(indexPath))
-            {
-                shards.Add(SafetensorsFile.Open(Path.Combine(folder, name)));
-            }
-
-            Load(model, shards, indexPath);
-        }
-        finally
-        {
-            shards.ForEach(shard => shard.Dispose());
-        }
+        using WeightSource source = WeightSource.OpenSharded(indexPath);
+        source.ReadInto(model);
     }
 
     private static void RequireFormat(SafetensorsType format)
@@ -115,103 +102,6 @@ public static class ModelWeights
         }
 
         writer.Commit();
-    }
-
-    /// <summary>The files that an index names.</summary>
-    internal static SortedSet<string> ShardNames(string indexPath)
-    {
-        JsonNode? map = JsonFields.Parse(TextFile.Read(indexPath), indexPath).Rest()["weight_map"];
-        var names = new SortedSet<string>(StringComparer.Ordinal);
-        foreach ((string tensor, JsonNode? value) in map as JsonObject ?? throw new InvalidInputException($"{indexPath} has no object 'weight_map' that names the file of each tensor."))
-        {
-            if (value is not JsonValue text || !text.TryGetValue(out string? name) || name.Length == 0 || Path.GetFileName(name) != name)
-            {
-                throw new InvalidInputException($"{indexPath} gives '{value}' as the file of tensor '{tensor}', which must be the plain name of a file beside it.");
-            }
-
-            names.Add(name);
-        }
-
-        return names;
-    }
-
-    private static void Load(LanguageModel model, IReadOnlyList<SafetensorsFile> files, string source)
-    {
-        ArgumentNullException.ThrowIfNull(model);
-        Dictionary<string, (SafetensorsFile File, SafetensorsEntry Entry)> found = Collect(files, out List<string> problems);
-        foreach (ModelParameter parameter in model.Layout.Parameters)
-        {
-            if (!found.TryGetValue(parameter.Name, out var place))
-            {
-                problems.Add($"{parameter.Name} {parameter.FileShape} is missing");
-            }
-            else if (!place.Entry.Shape.SequenceEqual(Extents(parameter.FileShape)))
-            {
-                problems.Add($"{parameter.Name} is [{string.Join(", ", place.Entry.Shape)}] instead of {parameter.FileShape}");
-            }
-            else if (place.Entry.Type is not (SafetensorsType.F64 or SafetensorsType.F32 or SafetensorsType.F16 or SafetensorsType.BF16))
-            {
-                problems.Add($"{parameter.Name} holds {place.Entry.Type.FileName()} instead of F32, F16, BF16 or F64");
-            }
-        }
-
-        HashSet<string> known = [.. model.Layout.Parameters.Select(parameter => parameter.Name)];
-        problems.AddRange(found.Keys.Where(name => !known.Contains(name)).Order(StringComparer.Ordinal).Select(name => $"{name} is not a tensor of this model"));
-        if (problems.Count > 0)
-        {
-            throw new InvalidInputException(
-                $"The weights in {source} do not fit the model ({model.Config.Mixer}, {model.Layout.Parameters.Count} tensors): {string.Join("; ", problems)}. Nothing was loaded.");
-        }
-
-        Read(model, found);
-        model.RefreshWeights();
-    }
-
-    /// <summary>Values go from the file straight into the weights; on the CPU several tensors at a time, for half of the work is touching memory for the first time.</summary>
-    private static void Read(LanguageModel model, Dictionary<string, (SafetensorsFile File, SafetensorsEntry Entry)> found)
-    {
-        if (model.Device is not CpuDevice)
-        {
-            foreach (ModelParameter parameter in model.Layout.Parameters)
-            {
-                ReadOne(parameter);
-            }
-
-            return;
-        }
-
-        try
-        {
-            Parallel.ForEach(model.Layout.Parameters, ReadOne);
-        }
-        catch (AggregateException exception) when (exception.InnerExceptions[0] is InvalidInputException first)
-        {
-            throw new InvalidInputException(first.Message, first);
-        }
-
-        void ReadOne(ModelParameter parameter)
-        {
-            (SafetensorsFile file, SafetensorsEntry entry) = found[parameter.Name];
-            file.Read(entry, parameter.Value);
-        }
-    }
-
-    private static Dictionary<string, (SafetensorsFile File, SafetensorsEntry Entry)> Collect(IReadOnlyList<SafetensorsFile> files, out List<string> problems)
-    {
-        problems = [];
-        var found = new Dictionary<string, (SafetensorsFile, SafetensorsEntry)>(StringComparer.Ordinal);
-        foreach (SafetensorsFile file in files)
-        {
-            foreach (SafetensorsEntry entry in file.Entries)
-            {
-                if (!found.TryAdd(entry.Name, (file, entry)))
-                {
-                    problems.Add($"{entry.Name} is in more than one file");
-                }
-            }
-        }
-
-        return found;
     }
 
     private static void Write(SafetensorsWriter writer, ModelParameter parameter, SafetensorsType format)
@@ -253,5 +143,6 @@ public static class ModelWeights
         return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
     }
 
-    private static long[] Extents(Shape shape) => [.. shape.ToArray().Select(extent => (long)extent)];
+    /// <summary>A shape as files have it.</summary>
+    internal static long[] Extents(Shape shape) => [.. shape.ToArray().Select(extent => (long)extent)];
 }

@@ -68,7 +68,7 @@ public abstract class Device : IDisposable
     /// <summary>A tensor that outlives steps (parameters, carried states), filled with zeros; its owner disposes it.</summary>
     public Tensor Persistent(Shape shape, DType type = DType.Float32)
     {
-        var tensor = new Tensor(this, Pool.Rent(shape.Count * type.Size()), shape, type, isPersistent: true);
+        Tensor tensor = PersistentEmpty(shape, type);
         try
         {
             Zero(tensor.Address, tensor.ByteCount);
@@ -81,6 +81,9 @@ public abstract class Device : IDisposable
 
         return tensor;
     }
+
+    /// <summary>A tensor that outlives steps and whose contents are undefined, for values that are written whole next; its owner disposes it.</summary>
+    public Tensor PersistentEmpty(Shape shape, DType type = DType.Float32) => new(this, Pool.Rent(shape.Count * type.Size()), shape, type, isPersistent: true);
 
     /// <summary>A tensor of the open step holding <paramref name="values"/>, row-major.</summary>
     public Tensor From<T>(ReadOnlySpan<T> values, Shape shape)

@@ -47,7 +47,7 @@ internal static class ConvertCommand
             SafetensorsType type = parsed.GetRequiredValue(format) switch { "float16" => SafetensorsType.F16, "bfloat16" => SafetensorsType.BF16, _ => SafetensorsType.F32 };
             string source = TrainedModel.Locate(parsed.GetRequiredValue(model)), target = parsed.GetRequiredValue(output);
             using var device = new CpuDevice();
-            using LanguageModel loaded = ModelFolder.Load(device, source);
+            using LanguageModel loaded = ModelFolder.Load(device, source, mapped: true);
             string card = ModelCard.Write(loaded, source, parsed.GetRequiredValue(format), CommandText.Of(parsed));
             Write(loaded, source, target, type, (long)(parsed.GetRequiredValue(shard) * Gigabyte), card);
             long bytes = ModelFolder.WeightFiles(target).Sum(file => new FileInfo(file).Length);

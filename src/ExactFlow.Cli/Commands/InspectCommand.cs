@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using System.Numerics;
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
 using ExactFlow.Cli.Display;
@@ -16,6 +18,7 @@ namespace ExactFlow.Cli.Commands;
 internal static class InspectCommand
 {
     private const int WidthOfPipes = 160;
+    private const int HashBufferBytes = 1 << 20;
 
     /// <summary>Makes the command.</summary>
     public static Command Create()
@@ -44,7 +47,7 @@ internal static class InspectCommand
         string? config = folder is null ? null : File.ReadAllText(Path.Combine(folder, ModelFolder.ConfigFile));
 
         // Loading comes first: it is timed, and hashing leaves the files in the system's cache.
-        double? seconds = check ? Load(folder ?? throw new InvalidInputException($"'{path}' is a file, but --check needs the configuration beside it; name the folder.")) : null;
+        Checked? loaded = check ? Load(folder ?? throw new InvalidInputException($"'{path}' is a file, but --check needs the configuration beside it; name the folder.")) : null;
         IReadOnlyList<WeightFile> files = [.. (folder is null ? [path] : ModelFolder.WeightFiles(folder)).Select(Read)];
         long bytes = files.Sum(file => file.Tensors.Sum(tensor => tensor.ByteLength));
         if (wantsJson)
@@ -54,7 +57,8 @@ internal static class InspectCommand
                 Folder = folder,
                 Parameters = files.Sum(file => file.Tensors.Sum(tensor => tensor.Count)),
                 Bytes = bytes,
-                LoadSeconds = seconds,
+                LoadSeconds = loaded?.Seconds,
+                NotFinite = loaded?.NotFinite,
                 Config = config is null ? null : JsonNode.Parse(config),
                 Files = files.Select(file => new
                 {
@@ -75,9 +79,11 @@ internal static class InspectCommand
             Console.WriteLine(config.TrimEnd());
         }
 
-        if (seconds is { } time)
+        if (loaded is { } model)
         {
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"every tensor of the configuration is there; loaded in {time:0.00} s ({bytes / time / 1e9:0.00} GB/s)"));
+            string values = model.NotFinite.Count == 0 ? "every value is finite" : $"values that are not finite are in {string.Join(", ", model.NotFinite)}";
+            Console.WriteLine(string.Create(
+                CultureInfo.InvariantCulture, $"every tensor of the configuration is there, {values}; loaded and looked through in {model.Seconds:0.00} s ({bytes / model.Seconds / 1e9:0.00} GB/s)"));
         }
     }
 
@@ -105,17 +111,43 @@ internal static class InspectCommand
     private static WeightFile Read(string path)
     {
         using var file = SafetensorsFile.Open(path);
-        using FileStream stream = File.OpenRead(path);
+        using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, HashBufferBytes, FileOptions.SequentialScan);
         return new WeightFile(path, stream.Length, Convert.ToHexStringLower(SHA256.HashData(stream)), [.. file.Entries]);
     }
 
-    private static double Load(string folder)
+    /// <summary>Loads a model as the other commands do, and looks at every value once, so that every page of the files was read.</summary>
+    private static Checked Load(string folder)
     {
         long start = Stopwatch.GetTimestamp();
         using var device = new CpuDevice();
-        using LanguageModel model = ModelFolder.Load(device, folder);
-        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        using LanguageModel model = ModelFolder.Load(device, folder, mapped: true);
+        var notFinite = new bool[model.Parameters.Count];
+        Parallel.For(0, notFinite.Length, i => notFinite[i] = !IsFinite(model.Parameters[i].Value.Span<float>()));
+        return new Checked(Stopwatch.GetElapsedTime(start).TotalSeconds, [.. model.Parameters.Where((_, i) => notFinite[i]).Select(parameter => parameter.Name)]);
     }
+
+    /// <summary>Without their sign, the bits of finite numbers lie below those of infinity, and those of NaN above.</summary>
+    private static bool IsFinite(ReadOnlySpan<float> values)
+    {
+        ReadOnlySpan<int> bits = MemoryMarshal.Cast<float, int>(values);
+        const int Infinity = 0x7F800000, WithoutSign = 0x7FFFFFFF;
+        Vector<int> greatest = Vector<int>.Zero;
+        while (bits.Length >= Vector<int>.Count)
+        {
+            greatest = Vector.Max(greatest, new Vector<int>(bits) & new Vector<int>(WithoutSign));
+            bits = bits[Vector<int>.Count..];
+        }
+
+        bool isFinite = Vector.LessThanAll(greatest, new Vector<int>(Infinity));
+        foreach (int rest in bits)
+        {
+            isFinite &= (rest & WithoutSign) < Infinity;
+        }
+
+        return isFinite;
+    }
+
+    private sealed record Checked(double Seconds, IReadOnlyList<string> NotFinite);
 
     private sealed record WeightFile(string Path, long Bytes, string Sha256, IReadOnlyList<SafetensorsEntry> Tensors);
 }

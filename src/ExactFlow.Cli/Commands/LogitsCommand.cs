@@ -45,7 +45,7 @@ internal static class LogitsCommand
             using Device device = common.Open(parsed);
             string folder = TrainedModel.Locate(parsed.GetRequiredValue(model));
             (int[] ids, int rows) = Ids(folder, parsed.GetValue(prompt), parsed.GetValue(tokens) ?? [], parsed.GetValue(input));
-            using LanguageModel loaded = ModelFolder.Load(device, folder, ModelPrecision.On(device, parsed.GetRequiredValue(precision)));
+            using LanguageModel loaded = ModelFolder.Load(device, folder, ModelPrecision.On(device, parsed.GetRequiredValue(precision)), mapped: true);
             Run(loaded, ids, rows, parsed.GetRequiredValue(output), common.WantsJson(parsed));
         });
         return command;

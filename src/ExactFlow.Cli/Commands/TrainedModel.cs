@@ -36,7 +36,7 @@ internal sealed class TrainedModel : IDisposable
     {
         string folder = Locate(path);
         BytePairTokenizer tokenizer = BytePairTokenizer.Load(Path.Combine(folder, ModelFolder.TokenizerFile));
-        LanguageModel model = ModelFolder.Load(device, folder, ModelPrecision.On(device, precision));
+        LanguageModel model = ModelFolder.Load(device, folder, ModelPrecision.On(device, precision), mapped: true);
         if (tokenizer.VocabularySize > model.Config.VocabularySize)
         {
             model.Dispose();

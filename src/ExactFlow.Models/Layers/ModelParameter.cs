@@ -4,7 +4,7 @@ using ExactFlow.Tensors;
 namespace ExactFlow.Models.Layers;
 
 /// <summary>
-/// A parameter as a layer declares it: name, shape and start. It has memory only after <see cref="ParameterLayout.Allocate"/>,
+/// A parameter as a layer declares it: name, shape and start. It has memory only after <see cref="Adopt"/>,
 /// so that a model of any size can be described and counted without any.
 /// </summary>
 public sealed class ModelParameter
@@ -49,7 +49,11 @@ public sealed class ModelParameter
     /// <summary>What operators multiply by: the working copy in the number format of the activations, or the value itself.</summary>
     public Tensor Working => Parameter.Working;
 
-    internal void Allocate(Device device) => parameter = new Parameter(Name, device.Persistent(Shape), WeightDecay);
+    /// <summary>Gives it memory that is to be written next.</summary>
+    internal void Allocate(Device device) => Adopt(device.PersistentEmpty(Shape));
+
+    /// <summary>Gives it a value, float32 of <see cref="Shape"/>, which it owns from now on.</summary>
+    internal void Adopt(Tensor value) => parameter = new Parameter(Name, value, WeightDecay);
 
     internal void Release()
     {

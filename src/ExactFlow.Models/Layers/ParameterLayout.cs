@@ -31,22 +31,23 @@ public sealed class ParameterLayout
     /// <summary>Declares the weight of a norm: ones, not decayed.</summary>
     public ModelParameter AddNorm(string name, int width) => Add(name, [width], Initializers.Ones, weightDecay: false);
 
-    /// <summary>Gives every parameter memory and, with a seed, its initial value.</summary>
+    /// <summary>Gives every parameter memory and its initial value.</summary>
     /// <param name="device">Where they live.</param>
-    /// <param name="seed">Seed of the initial values; null leaves zeros, for weights that are read from a file next.</param>
-    /// <param name="precision">Number format that matrices are computed with; bfloat16 adds working copies.</param>
-    internal void Allocate(Device device, ulong? seed, DType precision)
+    /// <param name="seed">Seed of the initial values.</param>
+    internal void Draw(Device device, ulong seed)
     {
         foreach (ModelParameter parameter in parameters)
         {
             parameter.Allocate(device);
         }
 
-        if (seed is { } value)
-        {
-            Initialize(device, value);
-        }
+        Initialize(device, seed);
+    }
 
+    /// <summary>Makes what operators read agree with the values.</summary>
+    /// <param name="precision">Number format that matrices are computed with; bfloat16 adds working copies.</param>
+    internal void Refresh(DType precision)
+    {
         foreach (ModelParameter parameter in parameters)
         {
             parameter.Refresh(precision);

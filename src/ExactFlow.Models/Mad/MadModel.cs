@@ -32,7 +32,8 @@ public sealed class MadModel : IDisposable
         head = layout.Add("head.weight", [config.Vocabulary, config.Width], Initializers.Normal(0.02));
         try
         {
-            layout.Allocate(device, seed, precision);
+            layout.Draw(device, seed);
+            layout.Refresh(precision);
         }
         catch
         {

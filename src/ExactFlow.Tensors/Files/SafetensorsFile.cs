@@ -166,6 +166,9 @@ public sealed class SafetensorsFile : IDisposable
         }
     }
 
+    /// <summary>The file as memory, or null where it cannot be (<see cref="SafetensorsMapping"/>). The result is of its own: this object may be disposed before it.</summary>
+    public SafetensorsMapping? TryMap() => handle is null ? null : SafetensorsMapping.TryMap(Path, handle);
+
     /// <inheritdoc/>
     public void Dispose() => handle?.Dispose();
 

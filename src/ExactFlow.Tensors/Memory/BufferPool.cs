@@ -71,6 +71,12 @@ public sealed class BufferPool : IDisposable
 
         buffer.IsRented = false;
         RentedBlocks--;
+        if (buffer.Owner is { } owner)
+        {
+            owner.Dispose();
+            return;
+        }
+
         RentedBytes -= buffer.Capacity;
         if (buffer.Slab is { } slab)
         {
@@ -86,6 +92,16 @@ public sealed class BufferPool : IDisposable
 
         buffer.Reservation?.Note(buffer, isRent: false);
         Put(buffer.Reservation?.Free ?? free, buffer);
+    }
+
+    /// <summary>
+    /// Makes memory that is not the pool's look like a block of it. Its return disposes the owner. It counts among <see cref="RentedBlocks"/>, where leaks show, but
+    /// its bytes are not the device's.
+    /// </summary>
+    internal DeviceBuffer Borrow(nint address, long bytes, IDisposable owner)
+    {
+        RentedBlocks++;
+        return new DeviceBuffer(address, bytes) { Owner = owner, IsRented = true, References = 1 };
     }
 
     /// <summary>Sets memory apart for work that is repeated at the same addresses.</summary>

@@ -24,6 +24,9 @@ public sealed class DeviceBuffer
     /// <summary>The stretch of memory it is a piece of, or null when it is a block of its own.</summary>
     internal Slab? Slab { get; init; }
 
+    /// <summary>What is disposed in place of a return: the block lies in memory that is not the pool's. Null for blocks of the pool.</summary>
+    internal IDisposable? Owner { get; init; }
+
     /// <summary>Tensors (a tensor and its views) that share the block.</summary>
     internal int References { get; set; }
 
