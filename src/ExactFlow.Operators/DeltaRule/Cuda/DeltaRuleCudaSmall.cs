@@ -5,8 +5,8 @@ using ExactFlow.Tensors;
 namespace ExactFlow.Operators;
 
 /// <summary>
-/// The kernels for heads of at most 16 x 16 (<c>delta_rule_small.cu</c>): token by token, the state in registers, all scalars in the same kernel. For the
-/// backward pass the states before every eighth token are kept.
+/// The kernels for heads of at most 16 x 16 (<c>delta_rule_small*.cu</c>): token by token, the state in registers, all scalars in the same kernel. For the backward pass the
+/// states between tiles, each token's update and its coefficients are kept; it is a walk with the gradient of the state alone, then the gradients of all tiles side by side.
 /// </summary>
 internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
 {
@@ -16,17 +16,20 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     /// <summary>With fewer heads of all sequences together, and longer sequences, chunks side by side are faster than one thread of tokens.</summary>
     private const int FewestHeads = 32, LongestOfFew = 256;
 
-    private const string Source = "delta_rule_small.cu";
-    private const int TileLength = 8, HeadsPerBlock = 8;
+    private const string ForwardSource = "delta_rule_small_forward.cu", BackwardSource = "delta_rule_small_backward.cu";
+    private const int HeadsPerBlock = 8, WarpThreads = 32, PartLength = 4;
 
     private static readonly KernelName Forward8 = KernelName.Of("delta_small_forward_8"), Forward16 = KernelName.Of("delta_small_forward_16");
     private static readonly KernelName Backward8 = KernelName.Of("delta_small_backward_8"), Backward16 = KernelName.Of("delta_small_backward_16");
+    private static readonly KernelName Gradients8 = KernelName.Of("delta_small_gradients_8"), Gradients16 = KernelName.Of("delta_small_gradients_16");
 
     private readonly CudaDevice device;
     private readonly DeltaRuleCudaInputs inputs;
     private readonly SmallSizes sizes;
     private readonly int dim;
+    private readonly Tensor? coefficients;
     private readonly Tensor? boundary;
+    private readonly Tensor? update;
 
     /// <summary>Takes the memory that the forward needs.</summary>
     /// <param name="device">The GPU.</param>
@@ -36,17 +39,37 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     {
         (this.device, this.inputs) = (device, inputs);
         DeltaRuleSizes given = inputs.Sizes;
-        int tiles = (given.Time + TileLength - 1) / TileLength;
+        dim = Math.Max(given.KeyDim, given.ValueDim) <= 8 ? 8 : LargestDim;
         sizes = new SmallSizes
         {
-            Pairs = (long)given.Batch * given.ValueHeads, Heads = given.ValueHeads, KeyHeads = given.KeyHeads, KeyDim = given.KeyDim, ValueDim = given.ValueDim,
-            Time = given.Time, Tiles = tiles, Rule = DeltaRuleCuda.NumberOf(inputs.Rule), Scale = inputs.Scale,
+            Pairs = checked(given.Batch * given.ValueHeads), Heads = given.ValueHeads, KeyHeads = given.KeyHeads, KeyDim = given.KeyDim, ValueDim = given.ValueDim,
+            Time = given.Time, Tiles = (given.Time + dim - 1) / dim, Rule = DeltaRuleCuda.NumberOf(inputs.Rule), Scale = inputs.Scale,
         };
-        dim = Math.Max(given.KeyDim, given.ValueDim) <= 8 ? 8 : LargestDim;
-        boundary = keep ? device.Empty([checked((int)sizes.Pairs), tiles, dim, dim]) : null;
+        if (keep)
+        {
+            coefficients = device.Empty([sizes.Pairs, sizes.Tiles, dim, 4]);
+            boundary = device.Empty(PerTile);
+            update = device.Empty(PerTile);
+        }
     }
 
-    private LaunchGeometry Geometry => new(checked((int)((sizes.Pairs + HeadsPerBlock - 1) / HeadsPerBlock)), 1, 1, dim * HeadsPerBlock, 1, 1, 0);
+    /// <summary>Tokens of a tile are as many as a state has rows, so that states at their edges and a row for each token take the same room.</summary>
+    private Shape PerTile => [sizes.Pairs, sizes.Tiles, dim, dim];
+
+    private LaunchGeometry WalkGeometry => new((sizes.Pairs + HeadsPerBlock - 1) / HeadsPerBlock, 1, 1, dim * HeadsPerBlock, 1, 1, 0);
+
+    private LaunchGeometry GradientGeometry
+    {
+        get
+        {
+            // DecayTile of the source, for each tile of a warp.
+            int tilesPerBlock = WarpThreads / dim, tiles = checked(sizes.Pairs * sizes.Tiles), row = dim + 4;
+            int decayBytes = sizeof(float) * ((dim * row) + dim + (dim / PartLength * dim * row));
+            return new LaunchGeometry((tiles + tilesPerBlock - 1) / tilesPerBlock, 1, 1, WarpThreads, 1, 1, inputs.Rule.Decays ? tilesPerBlock * decayBytes : 0);
+        }
+    }
+
+    private KeptAddresses Kept => new() { Coefficients = Address(coefficients), State = Address(boundary), Update = Address(update) };
 
     /// <summary>Whether these kernels are for such a call.</summary>
     public static bool Takes(in DeltaRuleSizes sizes, SequenceOffsets? offsets)
@@ -54,10 +77,10 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
 
     /// <inheritdoc/>
     public void Forward(Tensor? output, Tensor? finalState)
-        => CudaLaunch.Run(device, Source, dim == 8 ? Forward8 : Forward16, inputs.Value.DType, Geometry, new ForwardArguments
+        => CudaLaunch.Run(device, ForwardSource, dim == 8 ? Forward8 : Forward16, inputs.Value.DType, WalkGeometry, new ForwardArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay),
-            Initial = Address(inputs.InitialState), Output = output!.Address, FinalState = Address(finalState), Boundary = Address(boundary), Sizes = sizes,
+            Initial = Address(inputs.InitialState), Output = output!.Address, FinalState = Address(finalState), Kept = Kept, Sizes = sizes,
         });
 
     /// <inheritdoc/>
@@ -66,48 +89,62 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         Tensor gradOutput = output!.Grad ?? device.Zeros(output.Shape, output.DType);
         DeltaRuleSizes given = inputs.Sizes;
         using Tensor? headQuery = PerValueHead(inputs.Query), headKey = PerValueHead(inputs.Key);
+        using Tensor gradState = device.Empty(PerTile), gradUpdate = device.Empty(PerTile);
 
-        // In the order in which the kernel writes, in case two of them are one tensor: a later one adds.
-        CudaTarget value = CudaTarget.Of(inputs.Value), query = CudaTarget.Of(inputs.Query), key = CudaTarget.Of(inputs.Key);
-        CudaLaunch.Run(device, Source, dim == 8 ? Backward8 : Backward16, inputs.Value.DType, Geometry, new BackwardArguments
+        // In the order in which the kernels write, in case two of them are one tensor: a later one adds.
+        CudaTarget initial = CudaTarget.Of(inputs.InitialState), value = CudaTarget.Of(inputs.Value), query = CudaTarget.Of(inputs.Query), key = CudaTarget.Of(inputs.Key);
+        var arguments = new BackwardArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, GradOutput = gradOutput.Address, Beta = Address(inputs.Beta),
-            LogDecay = Address(inputs.LogDecay), Boundary = boundary!.Address, GradFinal = Address(finalState?.Grad), HeadQuery = Address(headQuery), HeadKey = Address(headKey),
-            GradQuery = query, GradKey = key, GradValue = value, GradBeta = CudaTarget.Of(inputs.Beta), GradLogDecay = CudaTarget.Of(inputs.LogDecay),
-            GradInitial = CudaTarget.Of(inputs.InitialState), Sizes = sizes, Decays = inputs.Rule.Decays ? 1 : 0,
-        });
+            LogDecay = Address(inputs.LogDecay), GradFinal = Address(finalState?.Grad), HeadQuery = Address(headQuery), HeadKey = Address(headKey),
+            GradQuery = query, GradKey = key, GradValue = value, GradBeta = CudaTarget.Of(inputs.Beta), GradLogDecay = CudaTarget.Of(inputs.LogDecay), GradInitial = initial,
+            Kept = Kept, GradState = gradState.Address, GradUpdate = gradUpdate.Address, Sizes = sizes, Decays = inputs.Rule.Decays ? 1 : 0,
+        };
+        CudaLaunch.Run(device, BackwardSource, dim == 8 ? Backward8 : Backward16, inputs.Value.DType, WalkGeometry, arguments);
+        CudaLaunch.Run(device, BackwardSource, dim == 8 ? Gradients8 : Gradients16, inputs.Value.DType, GradientGeometry, arguments);
         DeltaRuleCudaGeneral.SumHeads(device, inputs.Value.DType, given, headQuery, query);
         DeltaRuleCudaGeneral.SumHeads(device, inputs.Value.DType, given, headKey, key);
-        boundary.Dispose();
+        coefficients!.Dispose();
+        boundary!.Dispose();
+        update!.Dispose();
     }
 
     private static nint Address(Tensor? tensor) => tensor?.Address ?? 0;
 
     private Tensor? PerValueHead(Tensor input) => DeltaRuleCudaGeneral.PerValueHead(device, inputs.Sizes, input);
 
-    /// <summary><c>SmallSizes</c> of delta_rule_small.cu.</summary>
+    /// <summary><c>SmallSizes</c> of delta_rule_small.cuh.</summary>
     [StructLayout(LayoutKind.Sequential)]
     private struct SmallSizes
     {
-        public long Pairs;
-        public int Heads, KeyHeads, KeyDim, ValueDim, Time, Tiles, Rule;
+        public int Pairs, Heads, KeyHeads, KeyDim, ValueDim, Time, Tiles, Rule;
         public float Scale;
     }
 
-    /// <summary><c>SmallArgs</c> of delta_rule_small.cu.</summary>
+    /// <summary><c>SmallKept</c> of delta_rule_small.cuh.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct KeptAddresses
+    {
+        public nint Coefficients, State, Update;
+    }
+
+    /// <summary><c>SmallArgs</c> of delta_rule_small_forward.cu.</summary>
     [StructLayout(LayoutKind.Sequential)]
     private struct ForwardArguments
     {
-        public nint Query, Key, Value, Beta, LogDecay, Initial, Output, FinalState, Boundary;
+        public nint Query, Key, Value, Beta, LogDecay, Initial, Output, FinalState;
+        public KeptAddresses Kept;
         public SmallSizes Sizes;
     }
 
-    /// <summary><c>SmallBackArgs</c> of delta_rule_small.cu.</summary>
+    /// <summary><c>SmallBackArgs</c> of delta_rule_small_backward.cu.</summary>
     [StructLayout(LayoutKind.Sequential)]
     private struct BackwardArguments
     {
-        public nint Query, Key, Value, GradOutput, Beta, LogDecay, Boundary, GradFinal, HeadQuery, HeadKey;
+        public nint Query, Key, Value, GradOutput, Beta, LogDecay, GradFinal, HeadQuery, HeadKey;
         public CudaTarget GradQuery, GradKey, GradValue, GradBeta, GradLogDecay, GradInitial;
+        public KeptAddresses Kept;
+        public nint GradState, GradUpdate;
         public SmallSizes Sizes;
         public int Decays;
     }
