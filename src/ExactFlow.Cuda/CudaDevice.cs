@@ -103,6 +103,12 @@ public sealed unsafe class CudaDevice : Device
     /// </summary>
     public bool AllowsEarlyBegin { get; set; }
 
+    /// <summary>
+    /// Whether kernels are to run beside those of other devices (lanes) of the same GPU. Kernels that divide a multiprocessor's first-level memory differently cannot,
+    /// so all take as much of it as shared memory as there can be, and have less of it as a cache. To be set before the first kernel is used.
+    /// </summary>
+    public bool SharesMultiprocessors { get; set; }
+
     /// <summary>The kernels of this device, compiled when first asked for.</summary>
     public KernelLibrary Kernels { get; }
 

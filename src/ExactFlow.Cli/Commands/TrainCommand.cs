@@ -9,6 +9,7 @@ using ExactFlow.Training.Benchmarks;
 using ExactFlow.Training.Data;
 using ExactFlow.Training.Options;
 using ExactFlow.Training.Report;
+using ExactFlow.Training.Runs;
 
 namespace ExactFlow.Cli.Commands;
 
@@ -65,6 +66,11 @@ internal static class TrainCommand
 
     private static int Run(Device device, TrainingOptions options, string folder, string resume, ParseResult parsed, int threads, bool wantsJson, CancellationToken cancellation)
     {
+        if (resume == NewRun)
+        {
+            RunFolder.RequireUnused(folder);
+        }
+
         DType precision = ModelPrecision.On(device, options.Model.Precision);
         SeedResult result;
         int steps;
@@ -106,17 +112,15 @@ internal static class TrainCommand
 
     private static void Begin(LanguageModelRun run, string resume)
     {
-        if (resume != NewRun)
+        if (resume == NewRun)
         {
-            run.Trainer.Resume(resume);
-        }
-        else if (run.Folder.IsUsed)
-        {
-            throw new InvalidInputException($"The run '{run.Folder.FullPath}' exists already: continue it with --resume auto, or begin another with --name.");
+            // Again, now that the folder is ours.
+            RunFolder.RequireUnused(run.Folder.FullPath);
+            run.Trainer.Begin();
         }
         else
         {
-            run.Trainer.Begin();
+            run.Trainer.Resume(resume);
         }
     }
 }

@@ -10,6 +10,8 @@ namespace ExactFlow.Training.Runs;
 /// </summary>
 public sealed class RunFolder : IDisposable
 {
+    private const string MetricsFile = "metrics.jsonl", CheckpointFolder = "checkpoints";
+
     private readonly FileStream ownership;
 
     /// <summary>Makes the folder if need be and takes it.</summary>
@@ -29,10 +31,10 @@ public sealed class RunFolder : IDisposable
                 $"The run folder '{FullPath}' cannot be used: {exception.Message.TrimEnd('.')}; choose another place, or wait if another process is training in it.", exception);
         }
 
-        Checkpoints = new CheckpointStore(this["checkpoints"]);
+        Checkpoints = new CheckpointStore(this[CheckpointFolder]);
         try
         {
-            Metrics = new RunLog(this["metrics.jsonl"]);
+            Metrics = new RunLog(this[MetricsFile]);
             Timings = new RunLog(this["timings.jsonl"]);
         }
         catch
@@ -58,8 +60,16 @@ public sealed class RunFolder : IDisposable
     /// <summary>The path of a file in the folder.</summary>
     public string this[string name] => Path.Combine(FullPath, name);
 
-    /// <summary>Whether a run was begun here.</summary>
-    public bool IsUsed => Metrics.Length > 0 || Checkpoints.Steps().Count > 0;
+    /// <summary>Refuses a folder in which a run was begun: a look without taking it, for before long work.</summary>
+    /// <exception cref="InvalidInputException">A run was begun there.</exception>
+    public static void RequireUnused(string path)
+    {
+        string full = Path.GetFullPath(path);
+        if (new FileInfo(Path.Combine(full, MetricsFile)) is { Exists: true, Length: > 0 } || new CheckpointStore(Path.Combine(full, CheckpointFolder)).Steps().Count > 0)
+        {
+            throw new InvalidInputException($"The run '{full}' exists already: continue it with --resume auto, or begin another with --name.");
+        }
+    }
 
     /// <summary>Writes a text file, whole or not at all.</summary>
     public void Write(string name, string text) => AtomicFile.WriteAllText(this[name], text);
