@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using ExactFlow.Cuda;
 using ExactFlow.Tensors;
@@ -20,7 +21,10 @@ public static unsafe partial class CrossEntropy
     /// <summary>Logits of this size stay in the second-level cache, and launches are what blocks would cost.</summary>
     private const long FewLogitBytes = 32L << 20;
 
-    private static readonly KernelName Rows = KernelName.Of("cross_entropy_rows");
+    /// <summary>Rows of at most this many logits lie within a warp.</summary>
+    private const int NarrowVocabulary = 128;
+
+    private static readonly KernelName Rows = KernelName.Of("cross_entropy_rows"), Narrow = KernelName.Of("cross_entropy_narrow");
 
     private static void Forward(
         CudaDevice device, Tensor hidden, Tensor headWeight, Tensor targets, int ignoreIndex, Tensor loss, Tensor? hiddenGradient, Tensor? weightGradient)
@@ -103,8 +107,7 @@ public static unsafe partial class CrossEntropy
             device.Multiply(new MatrixProduct { Rows = rows, Columns = vocabulary, Depth = dim, A = states, B = head with { Transposed = true }, C = z });
             arguments.Targets = targets + ((nint)first * sizeof(int));
             arguments.Losses = losses + ((nint)first * sizeof(float));
-            int threads = Math.Clamp((vocabulary + 127) / 128 * 32, 32, 1024);
-            CudaLaunch.Run(device, Source, Rows, hidden.DType, new LaunchGeometry(rows, 1, 1, threads, 1, 1, 0), arguments);
+            LossesOfRows(device, hidden.DType, arguments, rows);
             if (hiddenGradient is not null)
             {
                 var dh = new MatrixOperand(hiddenGradient.Address + (nint)((long)first * dim * size), hiddenGradient.DType, dim);
@@ -117,6 +120,24 @@ public static unsafe partial class CrossEntropy
                 device.Multiply(new MatrixProduct { Rows = vocabulary, Columns = dim, Depth = rows, A = dz with { Transposed = true }, B = states, C = dw, Accumulate = first > 0 });
             }
         }
+    }
+
+    /// <summary>Logits to losses and gradients: a block per row, or rows side by side in the threads of a warp where they are short.</summary>
+    private static void LossesOfRows(CudaDevice device, DType type, Arguments arguments, int rows)
+    {
+        int vocabulary = arguments.Vocabulary;
+        if (vocabulary > NarrowVocabulary)
+        {
+            int threads = Math.Clamp((vocabulary + 127) / 128 * 32, 32, 1024);
+            CudaLaunch.Run(device, Source, Rows, type, new LaunchGeometry(rows, 1, 1, threads, 1, 1, 0), arguments);
+            return;
+        }
+
+        const int Threads = 256;
+        arguments.Rows = rows;
+        arguments.Lanes = (int)BitOperations.RoundUpToPowerOf2((uint)(vocabulary + 3) / 4);
+        int rowsPerBlock = Threads / arguments.Lanes;
+        CudaLaunch.Run(device, Source, Narrow, type, new LaunchGeometry((rows + rowsPerBlock - 1) / rowsPerBlock, 1, 1, Threads, 1, 1, 0), arguments);
     }
 
     private static void CountHits(CudaDevice device, Tensor logits, Tensor targets, int ignoreIndex, Tensor hits)
@@ -172,7 +193,7 @@ public static unsafe partial class CrossEntropy
         public long Stride;
         public nint Targets, Losses, Scale, Loss;
         public long Tokens;
-        public int Vocabulary, Ignore, WantsGradient;
+        public int Vocabulary, Ignore, WantsGradient, Rows, Lanes;
     }
 
     /// <summary><c>HitsArgs</c> of cross_entropy.cu.</summary>

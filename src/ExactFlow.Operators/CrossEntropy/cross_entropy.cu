@@ -15,14 +15,30 @@ struct CrossEntropyArgs
     float* loss;
     i64 tokens;
     int vocabulary, ignore, wants_gradient;
+    int rows, lanes;        // of cross_entropy_narrow: rows of these logits, and threads for one
 };
+
+// f of each value of a thread's share of the tokens, in their order. Several are on their way at the same time: one block alone has nothing else to do meanwhile.
+template <typename V, typename F> __device__ __forceinline__ void each_token(const V* values, i64 tokens, F f)
+{
+    constexpr int AT_A_TIME = 16;
+    for (i64 start = threadIdx.x; start < tokens; start += AT_A_TIME * blockDim.x)
+    {
+        V x[AT_A_TIME];
+#pragma unroll
+        for (int i = 0; i < AT_A_TIME; i++) x[i] = values[min(start + i * (i64)blockDim.x, tokens - 1)];
+#pragma unroll
+        for (int i = 0; i < AT_A_TIME; i++)
+            if (start + i * (i64)blockDim.x < tokens) f(x[i]);
+    }
+}
 
 // The number of targets that count, and the factor that makes a sum over them a mean; one block.
 extern "C" __global__ void __launch_bounds__(1024) cross_entropy_count(const CrossEntropyArgs g)
 {
     __shared__ float room[32];
     float count = 0.f;
-    for (i64 i = threadIdx.x; i < g.tokens; i += blockDim.x) count += g.targets[i] != g.ignore ? 1.f : 0.f;
+    each_token(g.targets, g.tokens, [&](int target) { count += target != g.ignore ? 1.f : 0.f; });
     count = block_sum(count, room);
     if (threadIdx.x == 0)
     {
@@ -36,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(1024) cross_entropy_mean(const Cros
 {
     __shared__ double room[1024];
     double sum = 0.0;
-    for (i64 i = threadIdx.x; i < g.tokens; i += blockDim.x) sum += g.losses[i];
+    each_token(g.losses, g.tokens, [&](float loss) { sum += loss; });
     room[threadIdx.x] = sum;
     __syncthreads();
     for (int half = 512; half > 0; half >>= 1)
@@ -121,6 +137,32 @@ template <typename T> __device__ __forceinline__ void cross_entropy_rows(const C
 }
 
 BOTH_TYPES(cross_entropy_rows, CrossEntropyArgs, 1024)
+
+// Rows of at most 128 logits, each in the registers of `lanes` threads of a warp (a power of two), four logits in a thread.
+template <typename T> __device__ __forceinline__ void cross_entropy_narrow(const CrossEntropyArgs& g)
+{
+    const int index = (int)((blockIdx.x * blockDim.x + threadIdx.x) / g.lanes), i = threadIdx.x % g.lanes * 4;
+    const bool is_real = index < g.rows;   // threads past the last row go along and touch nothing
+    float* row = (float*)g.logits + (i64)index * g.stride;
+    const int target = is_real ? g.targets[index] : -1;
+    const bool is_counted = target != g.ignore, is_inside = target >= 0 && target < g.vocabulary;
+    float x[4];
+    load4(x, row, i, is_real ? g.vocabulary : 0);
+    const float asked = is_inside ? row[target] : 0.f;
+    float top = largest4(x);
+    for (int d = g.lanes >> 1; d > 0; d >>= 1) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, d));
+    float sum = exponentials4(x, top);
+    for (int d = g.lanes >> 1; d > 0; d >>= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, d);
+    __syncwarp();   // all of a row have read it before its gradient is written there
+    if (!is_real) return;
+    if (i == 0) g.losses[index] = !is_counted ? 0.f : is_inside ? logf(sum) - (asked - top) : NOT_A_NUMBER;
+    if (!g.wants_gradient) return;
+    const float scale = is_inside ? g.scale[0] : NOT_A_NUMBER;
+    if (is_counted) store_gradient4((T*)row, x, i, g.vocabulary, target, top, scale / sum, scale);
+    else if (i < g.vocabulary) store4((T*)row + i, { 0.f, 0.f, 0.f, 0.f });
+}
+
+BOTH_TYPES(cross_entropy_narrow, CrossEntropyArgs, 256)
 
 // Targets that have the largest logit of their row, the first of equal ones, counted by class; a warp per row. A row with NaN counts for none.
 struct HitsArgs { const float* logits; const int* targets; int* hits; i64 rows; int vocabulary, ignore; };

@@ -5,7 +5,7 @@ namespace ExactFlow.Operators;
 
 /// <summary>
 /// The delta rule on a GPU: <c>prepare</c> makes what does not depend on the state, <c>scan</c> carries the state through the chunks, and backwards <c>dscan</c> and <c>grads</c>.
-/// There are two sets of these kernels, for tensor cores (<see cref="DeltaRuleCudaRun"/>) and for everything else (<see cref="DeltaRuleCudaGeneral"/>), one that does all of it
+/// There are two sets of these kernels, for tensor cores (<see cref="DeltaRuleCudaRun"/>) and for everything else (<see cref="DeltaRuleCudaGeneral"/>), one that walks token by token
 /// for small heads (<see cref="DeltaRuleCudaSmall"/>), and one for decoding.
 /// </summary>
 internal static class DeltaRuleCuda

@@ -13,6 +13,11 @@ public static unsafe partial class Embedding
     /// <summary>Bits of an id that a pass of the sort looks at, tokens of one of its blocks, and tokens whose sum one block makes, as in the kernels.</summary>
     private const int DigitBits = 8, SortTile = 1024, Chunk = 64;
 
+    /// <summary>A small table's rows, so that a block has room for all of them, and elements, so that what blocks leave is little; a block's columns and its fewest tokens.</summary>
+    private const int SmallVocabulary = 128, SmallTable = 1 << 16, SumColumns = 128, ShortestStretch = 64;
+
+    private static readonly KernelName Sums = KernelName.Of("embedding_sums");
+
     private static readonly KernelName Gather = KernelName.Of("embedding_gather");
     private static readonly GradientKernels Scalars = new("embedding"), Pieces = new("embedding", "_pieces");
 
@@ -40,12 +45,18 @@ public static unsafe partial class Embedding
     private static void Backward(CudaDevice device, Tensor ids, Tensor table, Tensor outputGradient)
     {
         int tokens = checked((int)ids.Count), vocabulary = table.Shape[0], dim = table.Shape[1];
+        Tensor target = table.GradForWrite(out bool accumulate);
+        if (vocabulary <= SmallVocabulary && (long)vocabulary * dim <= SmallTable && target.DType == DType.Float32)
+        {
+            SumStretches(device, ids, outputGradient, vocabulary, dim, new CudaTarget(target.Address, accumulate));
+            return;
+        }
+
         int blocks = Math.Max(1, (tokens + SortTile - 1) / SortTile), chunks = (tokens + Chunk - 1) / Chunk;
         using var sorted = new Scratch(device, 4L * tokens * sizeof(int));
         using var counts = new Scratch(device, (long)blocks * sizeof(int) << DigitBits);
         using var ranges = new Scratch(device, 2L * (vocabulary + 1) * sizeof(int));
         using var partials = new Scratch(device, 2L * chunks * dim * sizeof(float));
-        Tensor target = table.GradForWrite(out bool accumulate);
         var arguments = new GradientArguments
         {
             Ids = ids.Address,
@@ -75,6 +86,30 @@ public static unsafe partial class Embedding
         long warps = (long)vocabulary * arguments.Groups;
         var rows = new LaunchGeometry(checked((int)((warps + 3) / 4)), 1, 1, 128, 1, 1, 0);
         CudaLaunch.Run(device, Source, outputGradient.DType == target.DType ? kernels.Rows : kernels.RowsOfHalves, outputGradient.DType, rows, arguments);
+    }
+
+    /// <summary>The gradient of a small table in float32: its sums over stretches of tokens, then over these. Two blocks to a multiprocessor, or fewer where tokens are few.</summary>
+    private static void SumStretches(CudaDevice device, Tensor ids, Tensor outputGradient, int vocabulary, int dim, CudaTarget target)
+    {
+        int tokens = (int)ids.Count, most = 2 * device.MultiprocessorCount;
+        int stretch = Math.Max(ShortestStretch, (tokens + most - 1) / most), blocks = (tokens + stretch - 1) / stretch;
+        using var sums = new Scratch(device, (long)blocks * vocabulary * dim * sizeof(float));
+        if (blocks > 0)
+        {
+            var geometry = new LaunchGeometry(blocks, (dim + SumColumns - 1) / SumColumns, 1, SumColumns, 1, 1, (vocabulary + 1) * SumColumns * sizeof(float));
+            CudaLaunch.Run(device, Source, Sums, outputGradient.DType, geometry, new SumsArguments
+            {
+                Ids = ids.Address,
+                OutputGradient = outputGradient.Address,
+                Sums = sums.Address,
+                Dim = dim,
+                Tokens = tokens,
+                Stretch = stretch,
+                Vocabulary = vocabulary,
+            });
+        }
+
+        CudaFold.Run(device, sums.Address, blocks, vocabulary * dim, vocabulary * dim, target);
     }
 
     /// <summary>Sorts token positions by id, tokens of one id by position, and leaves them in KeysIn and TokensIn. The first count also clears the ranges.</summary>
@@ -116,6 +151,14 @@ public static unsafe partial class Embedding
         public nint Ids, Table, Y;
         public long Tokens, Dim;
         public int Vocabulary, Whole;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct SumsArguments
+    {
+        public nint Ids, OutputGradient, Sums;
+        public long Dim;
+        public int Tokens, Stretch, Vocabulary;
     }
 
     [StructLayout(LayoutKind.Sequential)]

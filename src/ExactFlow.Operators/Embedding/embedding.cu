@@ -1,7 +1,8 @@
 #include "elements.cuh"
 
 // Rows of a table by token id, and the table's gradient: token positions are sorted by id (a stable radix sort, 8 bits a pass, without atomics),
-// then every row of the gradient is written once, by the warps that sum its tokens in the order of their positions.
+// then every row of the gradient is written once, by the warps that sum its tokens in the order of their positions. Small tables need no sort: a block sums
+// its stretch of tokens into a table of its own.
 
 struct GatherArgs { const int* ids; const void* table; void* y; i64 tokens, dim; int vocabulary, whole; };
 
@@ -258,3 +259,40 @@ template <typename T, typename TTable, int N> __device__ __forceinline__ void ta
 
 TABLE_GRADIENT(, 1, 1)
 TABLE_GRADIENT(_pieces, 4, 8)
+
+// The gradient of a small table from each stretch of tokens: [blocks along x, vocabulary, dim]. A block has a table in shared memory, a thread a column of it,
+// so that its sums are its own and in the order of the tokens.
+struct TableSumsArgs { const int* ids; const void* dy; float* sums; i64 dim; int tokens, stretch, vocabulary; };
+constexpr int COLUMNS = 128, AT_A_TIME = 16;   // columns of a block, and tokens that are on their way to it at the same time
+
+template <typename T> __device__ __forceinline__ void embedding_sums(const TableSumsArgs& g)
+{
+    DYNAMIC_SHARED(room);
+    float (*table)[COLUMNS] = reinterpret_cast<float (*)[COLUMNS]>(room);   // [vocabulary + 1]: what is nobody's goes to the last row
+    const i64 place = (i64)blockIdx.y * COLUMNS + threadIdx.x, column = min(place, g.dim - 1);
+    for (int id = 0; id <= g.vocabulary; id++) table[id][threadIdx.x] = 0.f;
+    const int first = blockIdx.x * g.stretch, last = min(first + g.stretch, g.tokens);
+    for (int start = first; start < last; start += AT_A_TIME)
+    {
+        int ids[AT_A_TIME];
+        T x[AT_A_TIME];
+#pragma unroll
+        for (int i = 0; i < AT_A_TIME; i++)
+        {
+            const int token = min(start + i, last - 1);
+            ids[i] = g.ids[token];
+            x[i] = ((const T*)g.dy)[token * g.dim + column];
+        }
+        __syncwarp();   // the compiler would save registers and wait for each
+#pragma unroll
+        for (int i = 0; i < AT_A_TIME; i++)
+        {
+            const bool is_inside = start + i < last && ids[i] >= 0 && ids[i] < g.vocabulary;
+            table[is_inside ? ids[i] : g.vocabulary][threadIdx.x] += load(&x[i], 0);
+        }
+    }
+    if (place >= g.dim) return;
+    for (int id = 0; id < g.vocabulary; id++) g.sums[((i64)blockIdx.x * g.vocabulary + id) * g.dim + column] = table[id][threadIdx.x];
+}
+
+BOTH_TYPES(embedding_sums, TableSumsArgs, COLUMNS)

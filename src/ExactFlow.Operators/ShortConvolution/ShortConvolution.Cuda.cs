@@ -138,7 +138,10 @@ public static unsafe partial class ShortConvolution
         layout.Cut(shortest: 8, device.MultiprocessorCount * ((x.DType == DType.BFloat16 ? 4 : 3) - (documents is null ? 0 : 1)));
         bool sums = weightGradient.IsWanted || biasGradient.IsWanted;
         int columns = checked((layout.Width + 1) * layout.Channels);
-        using var partial = new Scratch(device, sums ? layout.Runs * columns * sizeof(float) : 0);
+
+        // Kernels of four taps add up the runs of a block before they leave the sums.
+        long partials = x.Count == 0 ? 0 : fourTaps ? layout.Geometry.GridX : layout.Runs;
+        using var partial = new Scratch(device, sums ? partials * columns * sizeof(float) : 0);
         using var inner = new Scratch(device, fourTaps ? 0 : x.Count * sizeof(float));
         var arguments = new GradientArguments
         {
@@ -165,7 +168,7 @@ public static unsafe partial class ShortConvolution
 
         if (sums)
         {
-            CudaFold.Run(device, partial.Address, x.Count > 0 ? layout.Runs : 0, columns, layout.Width * layout.Channels, weightGradient, biasGradient);
+            CudaFold.Run(device, partial.Address, partials, columns, layout.Width * layout.Channels, weightGradient, biasGradient);
         }
     }
 

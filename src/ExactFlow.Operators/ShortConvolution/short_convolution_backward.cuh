@@ -1,13 +1,14 @@
 #include "short_convolution.cuh"
 
-// partial: per run the sums for the weight [channels][width] and, behind them, the bias [channels]; null when nobody wants them.
+// partial: per row of blocks the sums for the weight [channels][width] and, behind them, the bias [channels], or per run where filters are not four wide; null
+// when nobody wants them.
 // dz: float32 [tokens][channels], working memory of filters that are not four wide.
 struct GradientArgs { Layout layout; Target x_gradient; const void* gradient; const void* x; const float* weight; const float* bias; float* partial; float* dz; int silu; float epsilon; };
 
 // Four taps in one pass. With dz the gradient of the sum z, which is computed again: token t adds tap 3 - i times dz[t] to the gradient of input t - i, and
 // the gradient of input t - 3 is complete then. The three tokens behind the run are visited too, for the gradients of its last inputs.
 // LANES as forward: the gradient of y from that of n = y r, r = (y y + epsilon)^-1/2, is r (dn - y r^2 (y dn)).
-template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ void convolve_gradient(const GradientArgs& a)
+template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ void gradient_of_run(const GradientArgs& a, float (&sums)[N][4], float (&bias_sums)[N])
 {
     const Layout& g = a.layout;
     const int unit = unit_of(g), channel = unit * N;
@@ -26,7 +27,6 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
     window.load_filter(a.weight, a.bias, channel);
     window.load_inputs(g, (const T*)a.x, nullptr, s, tokens.first, channel);
     int start = (int)max(s.start - tokens.first, -3ll), end = (int)min(s.end - tokens.first, (i64)stop);
-    float sums[N][4] = {}, bias_sums[N] = {};
     float third[N] = {}, second[N] = {}, first[N] = {};       // what is known of the gradients of the last three inputs
 
     // The sums over the run take its own tokens only.
@@ -126,8 +126,41 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
         if (stop - 2 >= 0 && stop - 2 < count) write_unit<T>(a.x_gradient, origin + (i64)(stop - 2) * g.channels, second);
         if (stop - 1 < count) write_unit<T>(a.x_gradient, origin + (i64)(stop - 1) * g.channels, first);
     }
-    if (!a.partial) return;
-    float* sum = a.partial + run * 5 * g.channels;
+}
+
+// What the runs of a block that have the same channels leave as sums, added up in their order. All threads of the block call it, with zeros where there is no run.
+template <int N> __device__ __forceinline__ void leave_sums(const GradientArgs& a, float (&sums)[N][4], float (&bias_sums)[N])
+{
+    __shared__ __align__(16) float room[128][N][5];
+    const Layout& g = a.layout;
+    const int unit = unit_of(g), channel = unit * N, lane = threadIdx.x >> g.shift, lanes = blockDim.x >> g.shift;
+    if (lanes > 1)
+    {
+        if (lane > 0)
+        {
+#pragma unroll
+            for (int j = 0; j < N; j++)
+            {
+#pragma unroll
+                for (int tap = 0; tap < 4; tap++) room[threadIdx.x][j][tap] = sums[j][tap];
+                room[threadIdx.x][j][4] = bias_sums[j];
+            }
+        }
+        __syncthreads();
+    }
+    if (lane > 0 || unit >= g.units) return;
+    for (int other = 1; other < lanes; other++)
+    {
+        const float(&theirs)[N][5] = room[threadIdx.x + (other << g.shift)];
+#pragma unroll
+        for (int j = 0; j < N; j++)
+        {
+#pragma unroll
+            for (int tap = 0; tap < 4; tap++) sums[j][tap] += theirs[j][tap];
+            bias_sums[j] += theirs[j][4];
+        }
+    }
+    float* sum = a.partial + (i64)blockIdx.x * 5 * g.channels;
 #pragma unroll
     for (int j = 0; j < N; j++)
     {
@@ -136,6 +169,13 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
         else
             for (int tap = 0; tap < 4; tap++) sum[channel * 4ll + tap] = sums[j][tap];
     }
+}
+
+template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ void convolve_gradient(const GradientArgs& a)
+{
+    float sums[N][4] = {}, bias_sums[N] = {};
+    gradient_of_run<T, N, PACKED, LANES>(a, sums, bias_sums);
+    if (a.partial) leave_sums<N>(a, sums, bias_sums);
 }
 
 // Each kernel in both formats, with as many blocks to a multiprocessor as the host counts on when it cuts rows into runs.

@@ -41,8 +41,8 @@ template <int D> struct Place
 template <typename T> struct Column
 {
     const T* first; int stride, last; bool is_there;
-    __device__ __forceinline__ T read(int t) const { return first[(i64)min(t, last) * stride]; }
-    __device__ __forceinline__ float use(T x, int t) const { return is_there && t <= last ? load(&x, 0) : 0.f; }
+    __device__ __forceinline__ T read(int start, int t) const { return (first + (i64)start * stride)[min(t, last - start) * stride]; }
+    __device__ __forceinline__ float use(T x, int start, int t) const { return is_there && t <= last - start ? load(&x, 0) : 0.f; }
 };
 template <typename T, int D> __device__ __forceinline__ Column<T> key_column(const void* from, const SmallSizes& n, const Place<D>& at)
 {
@@ -78,6 +78,14 @@ template <int D> __device__ __forceinline__ float dot(const float (&a)[D], const
     for (int i = 0; i < D; i++) sums[i & 3] += a[i] * b[i];
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
+template <int D> __device__ __forceinline__ float row_product(const float* a, const float* b)
+{
+    float x[D], y[D];
+    load_row<D>(x, a);
+    load_row<D>(y, b);
+    return dot<D>(x, y);
+}
+__device__ __forceinline__ float2 two(const float* from) { return *reinterpret_cast<const float2*>(from); }
 
 // x <- decay x + row y: a step of a column or a row of S or G.
 template <int D> __device__ __forceinline__ void advance(float (&x)[D], float decay, const float (&row)[D], float y)

@@ -39,7 +39,7 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_backwar
     {
         const int start = number * D;
 #pragma unroll
-        for (int t = 0; t < D; t++) { k[t] = keys.read(start + t); q[t] = queries.read(start + t); out[t] = outs.read(start + t); }
+        for (int t = 0; t < D; t++) { k[t] = keys.read(start, t); q[t] = queries.read(start, t); out[t] = outs.read(start, t); }
         own = g.kept.coefficients[at.tile(n, number) + lane];
     };
     fetch(n.tiles - 1);
@@ -58,9 +58,9 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_backwar
 #pragma unroll
         for (int t = 0; t < D; t++)
         {
-            tile.key.of[t][lane] = keys.use(k[t], start + t) * tile.tokens[t].inv;
-            tile.query.of[t][lane] = queries.use(q[t], start + t);
-            tile.out.of[t][lane] = n.scale * outs.use(out[t], start + t);
+            tile.key.of[t][lane] = keys.use(k[t], start, t) * tile.tokens[t].inv;
+            tile.query.of[t][lane] = queries.use(q[t], start, t);
+            tile.out.of[t][lane] = n.scale * outs.use(out[t], start, t);
         }
         __syncwarp();
         fetch(max(number - 1, 0));
@@ -93,85 +93,127 @@ constexpr int PART = 4;            // tokens whose states a thread holds at the 
 
 template <int D> struct GradientTile
 {
-    Rows<D> key, query, value, out, update, grad_update;   // normalised keys, scaled gradients of the output; in place of queries later dkn, of values dq
-    Rows<D> recalled;                                      // S du
+    Rows<D> key, query, value, out, update, grad_update;   // normalised keys, scaled gradients of the output; in the end dq, dv in place of values, du
+    Rows<D> recalled;                                      // S du, later dkn and dk
     TokenCoefficients tokens[D];                           // in place of `erase`, later how much of a unit key is in dk
 };
 
-// What only the gradient of decays needs: each row's part of <G, S>, and the rows of S before each part of a tile.
+// What only the gradient of decays needs: each row's part of <G, S>, and S before each part of a tile.
 template <int D> struct DecayTile { Rows<D> kept; float state[D / PART][D][D + 4]; };
 
-// A group per tile of a head, a warp per block. Thread i has row i of S forwards, then row i of G backwards, so that sums cross threads for a token's scalars only.
+// A thread's part of a matrix in the rows of S: two rows, and of these the columns from `column` on. A row of a token is read by all threads of a group, so
+// half of it for two rows instead of all of it for one: reading is what bounds these kernels.
+template <int D> struct RowPair
+{
+    static constexpr int H = D / 2;
+    float x[2][H];
+    __device__ __forceinline__ void load(const float* rows, int stride, int row, int column)
+    {
+        load_row<H>(x[0], rows + row * stride + column);
+        load_row<H>(x[1], rows + (row + 1) * stride + column);
+    }
+    __device__ __forceinline__ void store(float* rows, int stride, int row, int column) const
+    {
+        store_row<H>(rows + row * stride + column, x[0]);
+        store_row<H>(rows + (row + 1) * stride + column, x[1]);
+    }
+    __device__ __forceinline__ void advance_by(float decay, float2 rows, const float (&y)[H])
+    {
+        advance<H>(x[0], decay, y, rows.x);
+        advance<H>(x[1], decay, y, rows.y);
+    }
+};
+// From the parts of two rows that two threads have each, the sum of one row to each: the even thread takes the first.
+__device__ __forceinline__ float own_sum(float first, float second)
+{
+    const bool is_odd = threadIdx.x & 1;
+    return (is_odd ? second : first) + __shfl_xor_sync(0xFFFFFFFFu, is_odd ? first : second, 1);
+}
+
+// A thread's number of each token into a gradient, where it is wanted.
+template <typename T, int D> __device__ __forceinline__ void write_column(const Target& to, const Rows<D>& from, i64 place, int stride, int count)
+{
+    if (!to.to) return;
+#pragma unroll 4
+    for (int t = 0; t < count; t++, place += stride) write<T>(to, place, from.of[t][threadIdx.x % D]);
+}
+
+// A group per tile of a head, a warp per block. First with S forwards, then with G backwards; sums that leave a pair of threads are a token's scalars only.
 template <typename T, int D> __device__ __forceinline__ void delta_small_gradients(const SmallBackArgs& g)
 {
-    constexpr int TILES = 32 / D;
+    constexpr int TILES = 32 / D, H = D / 2;
     __shared__ __align__(16) GradientTile<D> tiles[TILES];
     DYNAMIC_SHARED(room);   // DecayTile<D>[TILES] where anything decays
     const SmallSizes& n = g.n;
     const int item = blockIdx.x * TILES + threadIdx.x / D, number = min(item / n.pairs, n.tiles - 1), start = number * D;
-    const bool is_real = item < n.pairs * n.tiles;
     const Place<D> at(n, item % n.pairs);
-    const int lane = at.lane;
+    const int lane = at.lane, row = lane & ~1, column = (lane & 1) * H, count = item < n.pairs * n.tiles ? min(D, n.time - start) : 0;
     GradientTile<D>& tile = tiles[threadIdx.x / D];
     DecayTile<D>& decays = reinterpret_cast<DecayTile<D>*>(room)[threadIdx.x / D];
     const Column<T> keys = key_column<T>(g.k, n, at), queries = key_column<T>(g.q, n, at), values = value_column<T>(g.v, n, at), outs = value_column<T>(g.grad_output, n, at);
     const i64 first = at.tile(n, number), scalar = at.scalar(n, min(start + lane, n.time - 1));
     const TokenCoefficients own = g.kept.coefficients[first + lane];
     const float beta = g.beta ? g.beta[scalar] : 1.f, log_decay = g.log_decay ? g.log_decay[scalar] : 0.f;
-    float x[D], y[D];
     tile.tokens[lane] = own;
     __syncwarp();
+#pragma unroll
+    for (int i = 0; i < D / 4; i++)
+    {
+        const int piece = i * D + lane, t = piece / (D / 4), j = piece % (D / 4) * 4;
+        *reinterpret_cast<float4*>(tile.update.of[t] + j) = reinterpret_cast<const float4*>(g.kept.update + first * D)[piece];
+        *reinterpret_cast<float4*>(tile.grad_update.of[t] + j) = reinterpret_cast<const float4*>(g.grad_update + first * D)[piece];
+    }
 #pragma unroll 8
     for (int t = 0; t < D; t++)
     {
-        const T k = keys.read(start + t), q = queries.read(start + t), v = values.read(start + t), out = outs.read(start + t);
-        const float u = g.kept.update[(first + t) * D + lane], du = g.grad_update[(first + t) * D + lane];
-        tile.key.of[t][lane] = keys.use(k, start + t) * tile.tokens[t].inv;
-        tile.query.of[t][lane] = queries.use(q, start + t);
-        tile.value.of[t][lane] = values.use(v, start + t);
-        tile.out.of[t][lane] = n.scale * outs.use(out, start + t);
-        tile.update.of[t][lane] = u;
-        tile.grad_update.of[t][lane] = du;
+        const T k = keys.read(start, t), q = queries.read(start, t), v = values.read(start, t), out = outs.read(start, t);
+        tile.key.of[t][lane] = keys.use(k, start, t) * tile.tokens[t].inv;
+        tile.query.of[t][lane] = queries.use(q, start, t);
+        tile.value.of[t][lane] = values.use(v, start, t);
+        tile.out.of[t][lane] = n.scale * outs.use(out, start, t);
     }
+    RowPair<D> s, grad;
+    float y[H];
+    s.load(g.kept.state + first * D, D, row, column);
     __syncwarp();
-    load_row<D>(x, tile.value.of[lane]);
-    load_row<D>(y, tile.grad_update.of[lane]);
-    const float grad_write = dot<D>(x, y);
+    const float grad_write = row_product<D>(tile.value.of[lane], tile.grad_update.of[lane]);
     __syncwarp();   // values may be overwritten
 
-    load_row<D>(x, g.kept.state + (first + lane) * D);
 #pragma unroll 1
     for (int part = 0; part < D / PART; part++)
     {
-        if (g.decays) store_row<D>(decays.state[part][lane], x);
+        if (g.decays) s.store(decays.state[part][0], D + 4, row, column);
 #pragma unroll
         for (int i = 0; i < PART; i++)
         {
             const int t = part * PART + i;
-            load_row<D>(y, tile.grad_update.of[t]);
-            tile.recalled.of[t][lane] = dot<D>(x, y);
-            load_row<D>(y, tile.update.of[t]);
-            advance<D>(x, tile.tokens[t].decay, y, tile.key.of[t][lane]);
-            load_row<D>(y, tile.out.of[t]);
-            tile.value.of[t][lane] = dot<D>(x, y);
+            load_row<H>(y, tile.grad_update.of[t] + column);
+            tile.recalled.of[t][lane] = own_sum(dot<H>(s.x[0], y), dot<H>(s.x[1], y));
+            load_row<H>(y, tile.update.of[t] + column);
+            s.advance_by(tile.tokens[t].decay, two(tile.key.of[t] + row), y);
+            load_row<H>(y, tile.out.of[t] + column);
+            tile.value.of[t][lane] = own_sum(dot<H>(s.x[0], y), dot<H>(s.x[1], y));
         }
     }
+    grad.load(g.grad_state + first * D, D, row, column);
+    __syncwarp();
+    const float recalled = row_product<D>(tile.key.of[lane], tile.recalled.of[lane]), grad_erase = -own.decay * recalled;
+    __syncwarp();   // so may S du
 
-    load_row<D>(x, g.grad_state + (first + lane) * D);
 #pragma unroll 1
     for (int part = D / PART - 1; part >= 0; part--)
     {
-        float before[PART][D];
+        RowPair<D> before[PART];
         if (g.decays)
         {
-            load_row<D>(before[0], decays.state[part][lane]);
+            before[0].load(decays.state[part][0], D + 4, row, column);
 #pragma unroll
             for (int i = 1; i < PART; i++)
             {
                 const int t = part * PART + i - 1;
-                load_row<D>(y, tile.update.of[t]);
-#pragma unroll
-                for (int j = 0; j < D; j++) before[i][j] = fmaf(y[j], tile.key.of[t][lane], tile.tokens[t].decay * before[i - 1][j]);
+                load_row<H>(y, tile.update.of[t] + column);
+                before[i] = before[i - 1];
+                before[i].advance_by(tile.tokens[t].decay, two(tile.key.of[t] + row), y);
             }
         }
 #pragma unroll
@@ -179,52 +221,50 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
         {
             const int t = part * PART + i;
             const TokenCoefficients c = tile.tokens[t];
-            load_row<D>(y, tile.out.of[t]);
-            advance<D>(x, 1.f, y, tile.query.of[t][lane]);
-            if (g.decays) decays.kept.of[t][lane] = dot<D>(x, before[i]);
-            load_row<D>(y, tile.update.of[t]);
-            tile.query.of[t][lane] = dot<D>(x, y) - c.erase * tile.recalled.of[t][lane];
-            load_row<D>(y, tile.grad_update.of[t]);
-            advance<D>(x, c.decay, y, -c.erase * tile.key.of[t][lane]);
+            load_row<H>(y, tile.out.of[t] + column);
+            grad.advance_by(1.f, two(tile.query.of[t] + row), y);
+            if (g.decays) decays.kept.of[t][lane] = own_sum(dot<H>(grad.x[0], before[i].x[0]), dot<H>(grad.x[1], before[i].x[1]));
+            load_row<H>(y, tile.update.of[t] + column);
+            tile.recalled.of[t][lane] = own_sum(dot<H>(grad.x[0], y), dot<H>(grad.x[1], y)) - c.erase * tile.recalled.of[t][lane];
+            load_row<H>(y, tile.grad_update.of[t] + column);
+            const float2 key = two(tile.key.of[t] + row);
+            grad.advance_by(c.decay, make_float2(-c.erase * key.x, -c.erase * key.y), y);
         }
     }
     __syncwarp();
 
     // Through the coefficients and the key's length, a thread per token.
-    if (start + lane < n.time)
+    if (lane < count)
     {
-        load_row<D>(x, tile.key.of[lane]);
-        load_row<D>(y, tile.recalled.of[lane]);
-        const float recalled = dot<D>(x, y), grad_erase = -own.decay * recalled, square = dot<D>(x, x);
-        load_row<D>(y, tile.query.of[lane]);
-        const float radial = dot<D>(x, y) / fmaxf(square, 0.5f);   // the rounding of the unit key taken out
+        const float radial = row_product<D>(tile.key.of[lane], tile.recalled.of[lane]) / fmaxf(row_product<D>(tile.key.of[lane], tile.key.of[lane]), 0.5f);   // the rounding of the unit key taken out
         const Derivatives d = derivatives(n.rule, 1.f / (own.inv * own.inv), beta, log_decay);
         // dk: what a unit key cannot follow is taken out, what acts through |k|^2 put in.
         tile.tokens[lane].erase = 2.f * (grad_erase * d.en_lambda + grad_write * d.wn_lambda) / own.inv - radial * own.inv;
-        if (g.beta_target.to && is_real) write<float>(g.beta_target, scalar, grad_erase * d.en_beta + grad_write * d.wn_beta);
-        if (g.decays && g.log_decay_target.to && is_real)
+        if (g.beta_target.to) write<float>(g.beta_target, scalar, grad_erase * d.en_beta + grad_write * d.wn_beta);
+        if (g.decays && g.log_decay_target.to)
         {
-            load_row<D>(y, decays.kept.of[lane]);
             float kept = 0.f;
 #pragma unroll
-            for (int i = 0; i < D; i++) kept += y[i];
+            for (int i = 0; i < D; i++) kept += decays.kept.of[lane][i];
             write<float>(g.log_decay_target, scalar, (own.decay * kept - own.erase * recalled) * d.logg_ld + grad_erase * d.en_ld + grad_write * d.wn_ld);
         }
     }
     __syncwarp();
-#pragma unroll 4
+#pragma unroll
     for (int t = 0; t < D; t++)
     {
-        if (!is_real || start + t >= n.time) continue;
         const TokenCoefficients c = tile.tokens[t];
-        const float dv = c.write * tile.grad_update.of[t][lane], dq = tile.value.of[t][lane], dk = c.inv * tile.query.of[t][lane] + c.erase * tile.key.of[t][lane];
-        if (g.value.to && values.is_there) write<T>(g.value, at.value(n, start + t), dv);
-        if (!keys.is_there) continue;
-        if (g.head_query) g.head_query[at.scalar(n, start + t) * n.key_dim + lane] = dq;
-        else if (g.query.to) write<T>(g.query, at.key(n, start + t), dq);
-        if (g.head_key) g.head_key[at.scalar(n, start + t) * n.key_dim + lane] = dk;
-        else if (g.key.to) write<T>(g.key, at.key(n, start + t), dk);
+        tile.grad_update.of[t][lane] *= c.write;
+        tile.recalled.of[t][lane] = c.inv * tile.recalled.of[t][lane] + c.erase * tile.key.of[t][lane];
     }
+    const i64 key_at = at.key(n, start), head_key_at = at.scalar(n, start) * n.key_dim + lane;
+    const int per_token = n.heads * n.key_dim;
+    if (values.is_there) write_column<T, D>(g.value, tile.grad_update, at.value(n, start), values.stride, count);
+    if (!keys.is_there) return;
+    if (g.head_query) write_column<float, D>({ g.head_query, 0 }, tile.value, head_key_at, per_token, count);
+    else write_column<T, D>(g.query, tile.value, key_at, keys.stride, count);
+    if (g.head_key) write_column<float, D>({ g.head_key, 0 }, tile.recalled, head_key_at, per_token, count);
+    else write_column<T, D>(g.key, tile.recalled, key_at, keys.stride, count);
 }
 
 template <typename T> __device__ __forceinline__ void delta_small_backward_8(const SmallBackArgs& g) { delta_small_backward<T, 8>(g); }

@@ -34,7 +34,7 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_forward
     auto fetch = [&](int start)
     {
 #pragma unroll
-        for (int t = 0; t < D; t++) { k[t] = keys.read(start + t); q[t] = queries.read(start + t); v[t] = values.read(start + t); }
+        for (int t = 0; t < D; t++) { k[t] = keys.read(start, t); q[t] = queries.read(start, t); v[t] = values.read(start, t); }
         const i64 scalar = at.scalar(n, min(start + lane, n.time - 1));
         if (g.beta) beta = g.beta[scalar];
         if (g.log_decay) log_decay = g.log_decay[scalar];
@@ -52,9 +52,9 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_forward
 #pragma unroll
         for (int t = 0; t < D; t++)
         {
-            tile.key.of[t][lane] = keys.use(k[t], start + t);
-            tile.query.of[t][lane] = queries.use(q[t], start + t);
-            tile.value.of[t][lane] = values.use(v[t], start + t);
+            tile.key.of[t][lane] = keys.use(k[t], start, t);
+            tile.query.of[t][lane] = queries.use(q[t], start, t);
+            tile.value.of[t][lane] = values.use(v[t], start, t);
         }
         __syncwarp();
         load_row<D>(row, tile.key.of[lane]);
