@@ -35,7 +35,7 @@ internal sealed class JsonFields
         }
         catch (JsonException exception)
         {
-            string what = exception.LineNumber is { } line ? $"it is not valid JSON (line {line + 1}, byte {exception.BytePositionInLine + 1})" : exception.Message.TrimEnd('.');
+            string what = exception.LineNumber is { } line ? $"it is not valid JSON (line {line + 1}, byte {exception.BytePositionInLine})" : exception.Message.TrimEnd('.');
             throw new InvalidInputException($"Reading {file} failed: {what}; repair it, or fetch or save it again.", exception);
         }
 
