@@ -9,13 +9,12 @@ namespace ExactFlow.Models;
 /// </summary>
 internal static class ConfigJson
 {
-    private const string File = "config.json";
     private const double DefaultHiddenRatio = 4;
 
-    public static LanguageModelConfig Read(string json)
+    public static LanguageModelConfig Read(string json, string file)
     {
-        var fields = JsonFields.Parse(json, File);
-        MixerKind mixer = MixerKind.OfModelType(fields.Text("model_type"));
+        var fields = JsonFields.Parse(json, file);
+        MixerKind mixer = MixerKind.OfModelType(fields.Text("model_type"), file);
         LanguageModelConfig config = mixer.Family switch
         {
             MixerFamily.Mamba2 => ReadMamba2(fields, Common(fields, mixer)),
@@ -101,8 +100,8 @@ internal static class ConfigJson
         return ReadRecurrent(fields, ReadMlp(fields, common)) with
         {
             Heads = heads,
-            KeyDim = HeadWidth(fields.Double("expand_k", 1), common.HiddenSize, heads, "expand_k"),
-            ValueDim = HeadWidth(fields.Double("expand_v", 1), common.HiddenSize, heads, "expand_v"),
+            KeyDim = HeadWidth(fields, fields.Double("expand_k", 1), common.HiddenSize, heads, "expand_k"),
+            ValueDim = HeadWidth(fields, fields.Double("expand_v", 1), common.HiddenSize, heads, "expand_v"),
             OutputGate = fields.Bool("use_gate", false),
         };
     }
@@ -116,7 +115,7 @@ internal static class ConfigJson
             Heads = fields.Int("num_v_heads", keyHeads),
             KeyHeads = keyHeads,
             KeyDim = keyDim,
-            ValueDim = HeadWidth(fields.Double("expand_v", 2), keyDim, 1, "expand_v"),
+            ValueDim = HeadWidth(fields, fields.Double("expand_v", 2), keyDim, 1, "expand_v"),
             OutputGate = fields.Bool("use_gate", true),
         };
     }
@@ -175,14 +174,14 @@ internal static class ConfigJson
         if (expand * common.HiddenSize != (double)heads * headDim)
         {
             throw new InvalidInputException(
-                $"In {File}, num_heads x head_dim is {heads} x {headDim}, but expand x hidden_size is {expand} x {common.HiddenSize}; Mamba-2 needs both products equal.");
+                $"In {fields.File}, num_heads x head_dim is {heads} x {headDim}, but expand x hidden_size is {expand} x {common.HiddenSize}; Mamba-2 needs both products equal.");
         }
 
         int groups = fields.Int("n_groups", 1);
         if (groups > 1 && (fields.Has("rmsnorm") || fields.Has("norm_before_gate") || (fields.Has("norm_eps") && !fields.Has("layer_norm_epsilon"))))
         {
             // The same key, two meanings: the norm of transformers, which is ours, spans all groups.
-            throw new InvalidInputException($"In {File}, n_groups is {groups} in the keys of flash-linear-attention, which normalises each group apart; that is not supported, only n_groups = 1 is.");
+            throw new InvalidInputException($"In {fields.File}, n_groups is {groups} in the keys of flash-linear-attention, which normalises each group apart; that is not supported, only n_groups = 1 is.");
         }
 
         fields.Only("hidden_act", "\"silu\"", "\"swish\"");
@@ -212,7 +211,7 @@ internal static class ConfigJson
         double? one = fields.OptionalDouble("layer_norm_epsilon"), other = fields.OptionalDouble("norm_eps");
         return one is null || other is null || one == other
             ? one ?? other ?? 1e-5
-            : throw new InvalidInputException($"In {File}, layer_norm_epsilon is {one}, but norm_eps, its name in flash-linear-attention, is {other}; make them equal.");
+            : throw new InvalidInputException($"In {fields.File}, layer_norm_epsilon is {one}, but norm_eps, its name in flash-linear-attention, is {other}; make them equal.");
     }
 
     private static void WriteDelta(LanguageModelConfig config, JsonObject json)
@@ -304,12 +303,12 @@ internal static class ConfigJson
     }
 
     /// <summary>Width of a head from an expansion of some width; rounded, as the quotient may not be exact in binary.</summary>
-    private static int HeadWidth(double expansion, int width, int heads, string key)
+    private static int HeadWidth(JsonFields fields, double expansion, int width, int heads, string key)
     {
         double exact = expansion * width / Math.Max(heads, 1);
         int rounded = (int)Math.Round(Math.Clamp(exact, 0, int.MaxValue));
         return Math.Abs(exact - rounded) < 1e-6 * Math.Max(1, rounded)
             ? rounded
-            : throw new InvalidInputException($"In {File}, '{key}' = {expansion} makes heads of {exact} from a width of {width} in {heads} heads; the width of a head must be whole.");
+            : throw new InvalidInputException($"In {fields.File}, '{key}' = {expansion} makes heads of {exact} from a width of {width} in {heads} heads; the width of a head must be whole.");
     }
 }

@@ -6,13 +6,11 @@ namespace ExactFlow.Models;
 /// <summary><see cref="GenerationOptions"/> as generation_config.json, with Hugging Face's keys and their meaning there.</summary>
 public static class GenerationConfig
 {
-    private const string File = "generation_config.json";
-
     /// <summary>Reads a generation_config.json. Keys that mean nothing here are ignored; without <c>do_sample</c>, generation is greedy.</summary>
     /// <exception cref="InvalidInputException">Not JSON, a key of the wrong kind, or a value out of range.</exception>
-    public static GenerationOptions FromJson(string json)
+    public static GenerationOptions FromJson(string json, string file = ModelFolder.GenerationFile)
     {
-        var fields = JsonFields.Parse(json, File);
+        var fields = JsonFields.Parse(json, file);
         bool draws = fields.Bool("do_sample", false);
         var defaults = new GenerationOptions();
         var sampling = new SamplerOptions

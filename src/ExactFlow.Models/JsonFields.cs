@@ -13,13 +13,15 @@ internal sealed class JsonFields
     private const string Marker = "\uE000bare:";
     private static readonly string[] BareWords = ["-Infinity", "Infinity", "NaN"];
     private readonly JsonObject fields;
-    private readonly string file;
 
     private JsonFields(JsonObject fields, string file)
     {
         this.fields = fields;
-        this.file = file;
+        File = file;
     }
+
+    /// <summary>The file, for messages.</summary>
+    public string File { get; }
 
     /// <summary>Parses the text of a JSON object.</summary>
     /// <exception cref="InvalidInputException">Not a JSON object, or a key occurs twice.</exception>
@@ -33,10 +35,19 @@ internal sealed class JsonFields
         }
         catch (JsonException exception)
         {
-            throw new InvalidInputException($"Reading {file} as JSON failed: {exception.Message}", exception);
+            string what = exception.LineNumber is { } line ? $"it is not valid JSON (line {line + 1}, byte {exception.BytePositionInLine})" : exception.Message.TrimEnd('.');
+            throw new InvalidInputException($"Reading {file} failed: {what}; repair it, or fetch or save it again.", exception);
         }
 
         return new JsonFields(node as JsonObject ?? throw new InvalidInputException($"{file} must hold a JSON object, but holds {node?.GetValueKind().ToString() ?? "null"}."), file);
+    }
+
+    /// <summary>Parses the text of a JSON object to look at as it is, bare words as strings.</summary>
+    /// <exception cref="InvalidInputException">As for <see cref="Parse"/>.</exception>
+    public static JsonObject ParsePlain(string text, string file)
+    {
+        _ = Parse(text, file);
+        return JsonNode.Parse(MarkBareWords(text).Replace(Marker, "", StringComparison.Ordinal))!.AsObject();
     }
 
     /// <summary>The text of an object, indented, with marked words bare again and a final newline.</summary>
@@ -137,7 +148,7 @@ internal sealed class JsonFields
         }
 
         string expected = supported.Length == 0 ? "null" : string.Join(" or ", supported.ToArray());
-        throw new InvalidInputException($"In {file}, '{key}' is {found}, which is not supported; only {expected} is.");
+        throw new InvalidInputException($"In {File}, '{key}' is {found}, which is not supported; only {expected} is.");
     }
 
     /// <summary>Takes a key away if it has this value; keeps it among the rest otherwise.</summary>
@@ -213,7 +224,7 @@ internal sealed class JsonFields
         return node;
     }
 
-    private InvalidInputException Missing(string key) => new($"In {file}, the key '{key}' is missing; the model cannot be built without it.");
+    private InvalidInputException Missing(string key) => new($"In {File}, the key '{key}' is missing; the model cannot be built without it.");
 
-    private InvalidInputException Wrong(string key, JsonNode node, string expected) => new($"In {file}, '{key}' must be {expected}, but it is {Show(node)}.");
+    private InvalidInputException Wrong(string key, JsonNode node, string expected) => new($"In {File}, '{key}' must be {expected}, but it is {Show(node)}.");
 }

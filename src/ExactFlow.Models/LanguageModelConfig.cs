@@ -120,8 +120,9 @@ public sealed record LanguageModelConfig
 
     /// <summary>Reads a config.json.</summary>
     /// <param name="json">The file's text.</param>
+    /// <param name="file">Where it is, for messages.</param>
     /// <exception cref="InvalidInputException">Not JSON, a key missing or of the wrong kind, a feature that is not supported, or sizes that do not fit.</exception>
-    public static LanguageModelConfig FromJson(string json) => ConfigJson.Read(json);
+    public static LanguageModelConfig FromJson(string json, string file = ModelFolder.ConfigFile) => ConfigJson.Read(json, file);
 
     /// <summary>The text of a config.json; reading it gives this configuration again, unknown keys included.</summary>
     /// <exception cref="InvalidInputException">The configuration cannot be built.</exception>

@@ -45,10 +45,12 @@ public sealed class MixerKind
             ?? throw new InvalidInputException($"There is no mixer '{name}'; use one of {string.Join(", ", All.Select(kind => kind.Name))}.");
 
     /// <summary>The mixer of a config.json's <c>model_type</c>.</summary>
+    /// <param name="modelType">The value of the key.</param>
+    /// <param name="file">The file, for the message.</param>
     /// <exception cref="InvalidInputException">No mixer has that type; the sentence lists them.</exception>
-    public static MixerKind OfModelType(string modelType)
+    public static MixerKind OfModelType(string modelType, string file = ModelFolder.ConfigFile)
         => All.FirstOrDefault(kind => kind.ModelType == modelType)
-            ?? throw new InvalidInputException($"The configuration's model_type is '{modelType}', which is not one of {string.Join(", ", All.Select(kind => kind.ModelType))}.");
+            ?? throw new InvalidInputException($"In {file}, model_type is '{modelType}', but models of these types are built here: {string.Join(", ", All.Select(kind => kind.ModelType))}; use one of them.");
 
     /// <inheritdoc/>
     public override string ToString() => Name;

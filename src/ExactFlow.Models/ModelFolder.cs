@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Files;
 
@@ -100,9 +101,19 @@ public static class ModelFolder
     public static LanguageModelConfig LoadConfig(string folder)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
+        string file = Path.Combine(folder, ConfigFile);
         return Directory.Exists(folder)
-            ? LanguageModelConfig.FromJson(TextFile.Read(Path.Combine(folder, ConfigFile)))
+            ? LanguageModelConfig.FromJson(TextFile.Read(file), file)
             : throw new InvalidInputException($"The model folder '{folder}' does not exist; check the name.");
+    }
+
+    /// <summary>Reads the configuration as it is, of whatever model; <c>Infinity</c> and <c>NaN</c>, which Python writes there, as strings.</summary>
+    /// <exception cref="InvalidInputException">Missing, or no JSON object.</exception>
+    public static JsonObject ReadConfig(string folder)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        string file = Path.Combine(folder, ConfigFile);
+        return JsonFields.ParsePlain(TextFile.Read(file), file);
     }
 
     /// <summary>Reads the defaults of generation: those of the file, or greedy up to the model's end token without one.</summary>
@@ -112,7 +123,7 @@ public static class ModelFolder
         string path = Path.Combine(folder, GenerationFile);
         if (File.Exists(path))
         {
-            return GenerationConfig.FromJson(TextFile.Read(path));
+            return GenerationConfig.FromJson(TextFile.Read(path), path);
         }
 
         LanguageModelConfig config = LoadConfig(folder);

@@ -23,8 +23,9 @@ public sealed class LanguageModelRun : IDisposable
         Options = options;
         try
         {
-            Folder = new RunFolder(folder);
+            // A recipe that is refused leaves no folder.
             Task = new LanguageModelTask(device, options, text);
+            Folder = new RunFolder(folder);
             Trainer = new Trainer(options, Task, text.Training, Folder, observer, machineFlopsPerSecond);
         }
         catch

@@ -1,4 +1,5 @@
 using ExactFlow.Models;
+using ExactFlow.Models.Text;
 using ExactFlow.Operators;
 using ExactFlow.Tensors;
 using ExactFlow.Training.Options;
@@ -100,12 +101,33 @@ public sealed class LanguageModelTask : ITrainingTask, IDisposable
                     $"The weights in '{folder}' (model.weights) are of {there.Mixer} with {there.Heads} heads, but the recipe asks for {here.Mixer} with {here.Heads}, or for other step sizes or keys: choose the recipe that fits them.");
             }
 
+            RequireSameTokenizer(folder);
             ModelFolder.LoadWeights(Model, folder);
         }
         catch
         {
             Model.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Equal sizes do not make equal vocabularies: the tokenizer beside the weights, if there is one, must have the tokens of the text's.</summary>
+    private void RequireSameTokenizer(string folder)
+    {
+        string path = Path.Combine(folder, ModelFolder.TokenizerFile);
+        if (!File.Exists(path))
+        {
+            return;
+        }
+
+        BytePairTokenizer there = BytePairTokenizer.Load(path), here = text.Tokenizer;
+        int common = Math.Min(there.VocabularySize, here.VocabularySize);
+        int first = Enumerable.Range(0, common).FirstOrDefault(id => there.TokenOf(id) != here.TokenOf(id), common);
+        if (first < Math.Max(there.VocabularySize, here.VocabularySize))
+        {
+            string difference = first < common ? $"token {first} is '{there.TokenOf(first)}' there and '{here.TokenOf(first)}' here" : $"{there.VocabularySize} tokens there and {here.VocabularySize} here";
+            throw new InvalidInputException(
+                $"The weights in '{folder}' (model.weights) were trained with another tokenizer than the text has ({difference}): take theirs with data.tokenizer={path}, or pack the text with it.");
         }
     }
 

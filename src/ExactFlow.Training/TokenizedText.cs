@@ -9,7 +9,7 @@ namespace ExactFlow.Training;
 /// <summary>A training and a validation text with the tokenizer that both went through.</summary>
 public sealed class TokenizedText
 {
-    /// <summary>The token that begins every prompt and ends a text.</summary>
+    /// <summary>The token that begins every prompt and ends a text, in a tokenizer that is trained here.</summary>
     public const string EndOfTextToken = "<|endoftext|>";
 
     /// <summary>Tokens of the validation text that are scored at the end of a run, at most.</summary>
@@ -43,7 +43,7 @@ public sealed class TokenizedText
     /// <summary>The validation text as it is; of a packed one, its first 2^24 tokens at most.</summary>
     public int[] ValidationIds { get; }
 
-    /// <summary>Id of <see cref="EndOfTextToken"/>; of a packed text, of the token that its documents begin with.</summary>
+    /// <summary>Id of <see cref="EndOfTextToken"/>, or of what a tokenizer from elsewhere has in its place; of a packed text, of the token that its documents begin with.</summary>
     public int EndOfText { get; }
 
     /// <summary>Bytes of text per token id; 0 for special tokens.</summary>
@@ -72,12 +72,10 @@ public sealed class TokenizedText
         }
 
         BytePairTokenizer tokenizer = BytePairTokenizer.Load(path);
-        if (!tokenizer.SpecialTokens.TryGetValue(EndOfTextToken, out _))
-        {
-            throw new InvalidInputException($"The tokenizer '{path}' has no special token {EndOfTextToken}, which begins prompts: use one that has, or train one (data.tokenizer=null).");
-        }
-
-        int endOfText = tokenizer.SpecialTokens[EndOfTextToken];
+        int endOfText = DocumentToken.Find(tokenizer) is { } token
+            ? tokenizer.SpecialTokens[token]
+            : throw new InvalidInputException(
+                $"The tokenizer '{path}' has no special token {DocumentToken.Names}, which begins prompts: use one that has, pack the text with 'exactflow data pack --document-token', or train one (data.tokenizer=null).");
         int[] trainingIds = EncodeDocuments(tokenizer, text.TrainingDocuments, endOfText, threads, out int[] starts);
         int[] validationIds = tokenizer.EncodeLong(text.Validation, threads, recogniseSpecialTokens: false);
         return new TokenizedText(

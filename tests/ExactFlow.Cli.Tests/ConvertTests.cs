@@ -21,7 +21,7 @@ public sealed class ConvertTests(TrainedFixture trained) : IClassFixture<Trained
         }
 
         string card = File.ReadAllText(folder["plain/README.md"]);
-        foreach (string part in (string[])["# efla language model", "| steps | 20 of 20, seed 42 |", "| tokens | 1,280 (2 sequences of 32 a step) |", "`text.txt`", "nats per token", "exactflow convert --model runs/first"])
+        foreach (string part in (string[])["# efla language model", "| steps | 20 of 20, seed 42 |", "| tokens | 1,280 (2 sequences of 32 a step) |", "`text.txt`", "nats per token", "\"sequence_length\": 32", "exactflow train --config recipe.json", "exactflow convert --model runs/first"])
         {
             Assert.Contains(part, card, StringComparison.Ordinal);
         }
@@ -42,6 +42,45 @@ public sealed class ConvertTests(TrainedFixture trained) : IClassFixture<Trained
         string card = File.ReadAllText(folder["one/README.md"]);
         Assert.Contains("## Training", card, StringComparison.Ordinal);
         Assert.Contains("## Conversion", card, StringComparison.Ordinal);
+    }
+
+    /// <summary>A card says what is known and what is not, beside whatever stood there.</summary>
+    [Fact]
+    public void Cards_of_folders_from_elsewhere_tell_the_rule_and_what_is_not_known()
+    {
+        using var folder = new TemporaryFolder();
+        CliProcess.Run(trained.Folder, ["convert", "--model", "runs/first", "--output", folder["plain"]]).ShouldSucceed();
+        File.Delete(folder["plain/README.md"]);
+        CliProcess.Run(trained.Folder, ["convert", "--model", folder["plain"], "--output", folder["unknown"], "--dtype", "bfloat16"]).ShouldSucceed();
+        string unknown = File.ReadAllText(folder["unknown/README.md"]);
+        Assert.Contains("| rule | efla |", unknown, StringComparison.Ordinal);
+        Assert.Contains("Text, tokens and losses are not known", unknown, StringComparison.Ordinal);
+        File.WriteAllText(folder["plain/README.md"], "---\nlicense: mit\n---\n# Theirs\n");
+        CliProcess.Run(trained.Folder, ["convert", "--model", folder["plain"], "--output", folder["theirs"]]).ShouldSucceed();
+        string theirs = File.ReadAllText(folder["theirs/README.md"]);
+        Assert.StartsWith("---\nlicense: mit\n---\n# Theirs\n\n## Conversion\n", theirs, StringComparison.Ordinal);
+        Assert.Contains("| rule | efla |", theirs, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_goes_along_damaged_or_foreign_is_refused()
+    {
+        using var folder = new TemporaryFolder();
+        CliProcess.Run(trained.Folder, ["convert", "--model", "runs/first", "--output", folder["plain"]]).ShouldSucceed();
+        string tokenizer = File.ReadAllText(folder["plain/tokenizer.json"]);
+        File.WriteAllText(folder["plain/tokenizer.json"], """{"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]}}""");
+        Refused("has 2 tokens, but the vocabulary of the model beside it");
+        File.WriteAllText(folder["plain/tokenizer.json"], tokenizer);
+        File.WriteAllText(folder["plain/generation_config.json"], "{\n\"temperature\": }");
+        Refused("plain/generation_config.json failed: it is not valid JSON (line 2, byte 15)");
+        File.WriteAllText(folder["plain/config.json"], "{");
+        Refused("plain/config.json failed: it is not valid JSON (line 1");
+
+        void Refused(string expected)
+        {
+            CliProcess.Run(trained.Folder, ["convert", "--model", folder["plain"], "--output", folder["bad"]]).ShouldBeRefused(expected);
+            Assert.Equal(["plain"], Directory.GetFileSystemEntries(folder.Path).Select(entry => Path.GetFileName(entry)));
+        }
     }
 
     [Theory]

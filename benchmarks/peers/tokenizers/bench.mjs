@@ -2,8 +2,8 @@
 //   npm install tokenizers
 //   node bench.mjs --exactflow <exactflow.dll> --text books.txt [--threads 1] [--turns 5] tokenizer.json...
 // The peer gets the text as one batch, once as lines and once in pieces of about 16 KB cut at blank lines, and the faster of the two is its figure of a turn; a first turn is not
-// counted; ids are not fetched into JavaScript. Ours gets the whole text. On a machine that does other things too, `peer_per_cpu_second` is the figure to look at: the peer's megabytes
-// per second of processor time, all threads together.
+// counted; ids are not fetched into JavaScript. Ours gets the whole text. On a machine that does other things too, the figures per second of processor time (all threads of the process
+// together) are those to look at: `exactflow_per_cpu_second`, `peer_per_cpu_second` and their `ratio_per_cpu_second`.
 import { createRequire } from 'node:module';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -33,7 +33,7 @@ const median = values => [...values].sort((a, b) => a - b)[values.length >> 1];
 for (const file of files) {
   const peer = Tokenizer.fromFile(file);
   for (const shape of shapes) await peer.encodeBatch(shape.slice(0, 1 + (shape.length >> 3)), undefined, { addSpecialTokens: false });
-  const theirs = [], perCpu = [], ours = [];
+  const theirs = [], perCpu = [], ours = [], oursPerCpu = [];
   let tokens = 0, ourTokens = 0;
   for (let turn = 0; turn < Number(options.turns); turn++) {
     const rates = [], cpuRates = [];
@@ -49,8 +49,12 @@ for (const file of files) {
     perCpu.push(Math.max(...cpuRates));
     const [row] = JSON.parse(execFileSync('dotnet', [options.exactflow, 'tokenizer', 'compare', file, '--text', options.text, '--threads', options.threads, '--json'], { encoding: 'utf8' }));
     ours.push(row.megabytes_per_second);
+    oursPerCpu.push(row.megabytes_per_processor_second);
     ourTokens = row.tokens;
   }
-  const result = { tokenizer: file, threads: Number(options.threads), megabytes, exactflow: median(ours), peer: median(theirs), peer_per_cpu_second: median(perCpu), ratio: median(ours.map((rate, i) => rate / theirs[i])), tokens: ourTokens, peer_tokens: tokens };
+  const result = {
+    tokenizer: file, threads: Number(options.threads), megabytes, exactflow: median(ours), peer: median(theirs), ratio: median(ours.map((rate, i) => rate / theirs[i])),
+    exactflow_per_cpu_second: median(oursPerCpu), peer_per_cpu_second: median(perCpu), ratio_per_cpu_second: median(oursPerCpu.map((rate, i) => rate / perCpu[i])), tokens: ourTokens, peer_tokens: tokens,
+  };
   console.log(JSON.stringify(result));
 }

@@ -3,6 +3,7 @@ using System.Globalization;
 using ExactFlow.Cli.Display;
 using ExactFlow.Cli.Parsing;
 using ExactFlow.Models;
+using ExactFlow.Models.Text;
 using ExactFlow.Tensors;
 using ExactFlow.Tensors.Files;
 using ExactFlow.Training.Checkpoints;
@@ -48,6 +49,7 @@ internal static class ConvertCommand
             string source = TrainedModel.Locate(parsed.GetRequiredValue(model)), target = parsed.GetRequiredValue(output);
             using var device = new CpuDevice();
             using LanguageModel loaded = ModelFolder.Load(device, source, mapped: true);
+            RequireCompanions(loaded, source);
             string card = ModelCard.Write(loaded, source, parsed.GetRequiredValue(format), CommandText.Of(parsed));
             Write(loaded, source, target, type, (long)(parsed.GetRequiredValue(shard) * Gigabyte), card);
             long bytes = ModelFolder.WeightFiles(target).Sum(file => new FileInfo(file).Length);
@@ -62,6 +64,17 @@ internal static class ConvertCommand
                 CultureInfo.InvariantCulture, $"{target}: {loaded.ParameterCount:#,0} parameters in {parsed.GetRequiredValue(format)}, {Units.Bytes(bytes)} in {files} file{(files == 1 ? "" : "s")}"));
         });
         return command;
+    }
+
+    /// <summary>What goes along unchanged is read before, so that nothing damaged or foreign is handed on.</summary>
+    private static void RequireCompanions(LanguageModel model, string source)
+    {
+        _ = ModelFolder.LoadGeneration(source);
+        string tokenizer = Path.Combine(source, ModelFolder.TokenizerFile);
+        if (File.Exists(tokenizer))
+        {
+            TrainedModel.RequireFit(BytePairTokenizer.Load(tokenizer), model.Config, source);
+        }
     }
 
     /// <summary>Everything is written beside the target and renamed at the end: the folder appears whole or not at all.</summary>

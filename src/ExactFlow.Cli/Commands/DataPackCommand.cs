@@ -17,14 +17,14 @@ internal static class DataPackCommand
     {
         var text = new Option<string[]>("--text")
         {
-            Description = "what to pack: files, folders, or patterns in quotation marks (*, ?, ** for folders); .txt, .md, .jsonl, .ndjson, each perhaps with .gz or .zst, and .parquet",
+            Description = "what to pack: files, folders, or patterns in quotation marks (*, ?, ** for folders); .txt, .md, .jsonl, .ndjson (.json, where named), each perhaps with .gz or .zst, and .parquet",
             HelpName = "FILE|DIR|PATTERN",
             AllowMultipleArgumentsPerToken = true,
             Required = true,
         };
         Option<string> tokenizer = Settings.Required("--tokenizer", "tokenizer.json, or a folder that holds one", "FILE|DIR");
         Option<string> output = Settings.Required("--output", "folder to write; after a stop or a crash, the same command goes on with it", "DIR");
-        var field = new Option<string>("--field") { Description = "field of JSON lines that holds the text", HelpName = "NAME", DefaultValueFactory = _ => "text" };
+        Option<string> field = Settings.Field();
         Option<string?> documentStart = Settings.Optional("--document-start", "a line of plain text that starts with this begins a document; without it, every file is one (cut at a line's end where it is longer than 4 MiB)", "TEXT");
         Option<string?> documentToken = Settings.Optional("--document-token", "special token that every document begins with; without it, <|endoftext|>, <s>, <|begin_of_text|> or <bos>, whichever the tokenizer has first", "TOKEN");
         Option<int> shardTokens = Settings.Whole("--shard-tokens", "tokens after which the next shard begins", (int)PackOptions.DefaultShardTokens, 1);

@@ -16,7 +16,8 @@ internal static class EvalCommand
     public static Command Create()
     {
         Option<string> model = Settings.Required("--model", "folder of a model, a checkpoint or a run (its newest checkpoint)", "DIR");
-        var text = new Option<string[]>("--text") { Description = "text to predict: files or folders", HelpName = "FILE|DIR", AllowMultipleArgumentsPerToken = true, Required = true };
+        var text = new Option<string[]>("--text") { Description = "text to predict: files (text, JSON lines, Parquet) or folders", HelpName = "FILE|DIR", AllowMultipleArgumentsPerToken = true, Required = true };
+        Option<string> field = Settings.Field();
         Option<int?> window = Settings.OptionalWhole("--window", "tokens of context at most: windows overlap by half and the second half of each is predicted; default: the length the model was trained on", 2, 1 << 24);
         var carry = new Option<bool>("--carry") { Description = "read the text once and carry the state all through it, beyond the length the model was trained on (not for softmax attention)" };
         Option<string> precision = Settings.Precision();
@@ -31,6 +32,7 @@ internal static class EvalCommand
         };
         command.Options.Add(model);
         command.Options.Add(text);
+        command.Options.Add(field);
         command.Options.Add(window);
         command.Options.Add(carry);
         command.Options.Add(precision);
@@ -38,7 +40,7 @@ internal static class EvalCommand
         command.SetAction(parsed =>
         {
             using Device device = common.Open(parsed);
-            ReadOnlyMemory<byte> bytes = TextSource.Read(parsed.GetRequiredValue(text));
+            ReadOnlyMemory<byte> bytes = TextSource.Read(parsed.GetRequiredValue(text), parsed.GetRequiredValue(field));
             using TrainedModel trained = TrainedModel.Load(device, parsed.GetRequiredValue(model), parsed.GetRequiredValue(precision));
             long start = Stopwatch.GetTimestamp();
             int[] ids = trained.Tokenizer.EncodeLong(bytes, parsed.GetRequiredValue(common.Threads), recogniseSpecialTokens: false);

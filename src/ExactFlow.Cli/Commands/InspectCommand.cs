@@ -4,6 +4,8 @@ using System.Globalization;
 using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using ExactFlow.Cli.Display;
 using ExactFlow.Cli.Parsing;
@@ -19,6 +21,7 @@ internal static class InspectCommand
 {
     private const int WidthOfPipes = 160;
     private const int HashBufferBytes = 1 << 20;
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Makes the command.</summary>
     public static Command Create()
@@ -44,7 +47,7 @@ internal static class InspectCommand
     private static void Run(string path, bool check, bool wantsJson)
     {
         string? folder = File.Exists(path) ? null : TrainedModel.Locate(path);
-        string? config = folder is null ? null : File.ReadAllText(Path.Combine(folder, ModelFolder.ConfigFile));
+        JsonObject? config = folder is null ? null : ModelFolder.ReadConfig(folder);
 
         // Loading comes first: it is timed, and hashing leaves the files in the system's cache.
         Checked? loaded = check ? Load(folder ?? throw new InvalidInputException($"'{path}' is a file, but --check needs the configuration beside it; name the folder.")) : null;
@@ -59,7 +62,7 @@ internal static class InspectCommand
                 Bytes = bytes,
                 LoadSeconds = loaded?.Seconds,
                 NotFinite = loaded?.NotFinite,
-                Config = config is null ? null : JsonNode.Parse(config),
+                Config = config,
                 Files = files.Select(file => new
                 {
                     file.Path,
@@ -76,7 +79,7 @@ internal static class InspectCommand
         if (config is not null)
         {
             Console.WriteLine();
-            Console.WriteLine(config.TrimEnd());
+            Console.WriteLine(config.ToJsonString(Indented));
         }
 
         if (loaded is { } model)

@@ -64,8 +64,15 @@ internal static class LogitsCommand
             return FromFile(input);
         }
 
-        int[] ids = prompt is null ? tokens : BytePairTokenizer.Load(Path.Combine(folder, ModelFolder.TokenizerFile)).Encode(prompt);
+        int[] ids = prompt is null ? tokens : Encode(folder, prompt);
         return ids.Length > 0 ? (ids, 1) : throw new InvalidInputException("The text given with --prompt has no tokens; give a longer one.");
+    }
+
+    private static int[] Encode(string folder, string prompt)
+    {
+        BytePairTokenizer tokenizer = BytePairTokenizer.Load(Path.Combine(folder, ModelFolder.TokenizerFile));
+        TrainedModel.RequireFit(tokenizer, ModelFolder.LoadConfig(folder), folder);
+        return tokenizer.Encode(prompt);
     }
 
     private static (int[] Ids, int Rows) FromFile(string path)

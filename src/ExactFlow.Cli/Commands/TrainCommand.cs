@@ -78,7 +78,12 @@ internal static class TrainCommand
         {
             display.Say("reading the text");
             TextCorpus text = TextSource.Load(options.Data);
-            Directory.CreateDirectory(folder);
+            if (options.Data is { Tokenizer: null, Packed: null })
+            {
+                // The tokenizer is trained and kept there; everything else that may be refused leaves no folder.
+                Directory.CreateDirectory(folder);
+            }
+
             TokenizedText tokenized = TokenizedText.Prepare(options.Data, text, Path.Combine(folder, "tokenizer.json"), options.Seed, threads);
             display.Say(string.Create(CultureInfo.InvariantCulture, $"{text.ToString()}: {tokenized.Training.TokenCount:#,0} tokens to learn, {tokenized.ValidationIds.Length:#,0} held out"));
             double rate = DeviceCeiling.MatrixProductFlops(device, precision);

@@ -8,6 +8,8 @@ namespace ExactFlow.Cli.Commands;
 /// <summary>A model with its tokenizer, from a Hugging Face folder, a checkpoint, or the newest checkpoint of a run.</summary>
 internal sealed class TrainedModel : IDisposable
 {
+    private const double LeastShareOfTokens = 0.75;
+
     private TrainedModel(string folder, BytePairTokenizer tokenizer, LanguageModel model)
     {
         Folder = folder;
@@ -37,14 +39,28 @@ internal sealed class TrainedModel : IDisposable
         string folder = Locate(path);
         BytePairTokenizer tokenizer = BytePairTokenizer.Load(Path.Combine(folder, ModelFolder.TokenizerFile));
         LanguageModel model = ModelFolder.Load(device, folder, ModelPrecision.On(device, precision), mapped: true);
-        if (tokenizer.VocabularySize > model.Config.VocabularySize)
+        try
+        {
+            RequireFit(tokenizer, model.Config, folder);
+        }
+        catch
         {
             model.Dispose();
-            throw new InvalidInputException(
-                $"The tokenizer in '{folder}' has {tokenizer.VocabularySize} tokens, but the model beside it only {model.Config.VocabularySize}: put the tokenizer there that the model was trained with.");
+            throw;
         }
 
         return new TrainedModel(folder, tokenizer, model);
+    }
+
+    /// <summary>Refuses a tokenizer that cannot be the one a model was trained with: it has more tokens, or far fewer (models often have some rows more than tokens, to have a round number).</summary>
+    /// <exception cref="InvalidInputException">It does not belong to the model.</exception>
+    public static void RequireFit(BytePairTokenizer tokenizer, LanguageModelConfig config, string folder)
+    {
+        if (tokenizer.VocabularySize > config.VocabularySize || tokenizer.VocabularySize < LeastShareOfTokens * config.VocabularySize)
+        {
+            throw new InvalidInputException(
+                $"The tokenizer in '{folder}' has {tokenizer.VocabularySize} tokens, but the vocabulary of the model beside it {config.VocabularySize}: put the tokenizer there that the model was trained with.");
+        }
     }
 
     /// <inheritdoc/>

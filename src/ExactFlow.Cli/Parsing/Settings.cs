@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using ExactFlow.Models;
+using ExactFlow.Training.Options;
 
 namespace ExactFlow.Cli.Parsing;
 
@@ -196,6 +197,9 @@ internal static class Settings
             return words;
         },
     };
+
+    /// <summary><c>--field</c>: where the text is in JSON lines and Parquet.</summary>
+    public static Option<string> Field() => new("--field") { Description = "field of JSON lines, or column of Parquet, that holds the text", HelpName = "NAME", DefaultValueFactory = _ => DataOptions.DefaultField };
 
     /// <summary>A path or a word that is taken as it is.</summary>
     public static Option<string> Required(string name, string description, string helpName) => new(name) { Description = description, HelpName = helpName, Required = true };

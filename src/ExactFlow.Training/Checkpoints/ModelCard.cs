@@ -12,6 +12,8 @@ public static class ModelCard
     /// <summary>The file's name.</summary>
     public const string FileName = "README.md";
 
+    private const string Rule = "rule";
+
     /// <summary>Writes the card of a model.</summary>
     /// <param name="model">The model.</param>
     /// <param name="source">The folder it comes from: a checkpoint, whose state is told, or another model folder, whose card is kept.</param>
@@ -25,14 +27,25 @@ public static class ModelCard
         var card = new StringBuilder();
         if (File.Exists(existing))
         {
-            card.Append(File.ReadAllText(existing).TrimEnd()).Append("\n\n## Conversion\n\n");
+            string text = File.ReadAllText(existing).TrimEnd();
+            card.Append(text).Append("\n\n## Conversion\n\n");
+            if (!text.Contains(RuleRow(model), StringComparison.Ordinal))
+            {
+                Describe(card, model);
+            }
         }
         else
         {
+            card.Append(CultureInfo.InvariantCulture, $"# {model.Config.Mixer} language model, {model.ParameterCount / 1e6:0.0}M parameters\n\n");
             Describe(card, model);
+            card.Append("## Training\n\n");
             if (File.Exists(Path.Combine(source, TrainingState.FileName)))
             {
                 Describe(card, TrainingState.Load(source));
+            }
+            else
+            {
+                card.Append("Text, tokens and losses are not known: the folder that these weights come from says nothing about them.\n\n");
             }
 
             card.Append("## Export\n\n");
@@ -45,14 +58,17 @@ public static class ModelCard
     private static void Describe(StringBuilder card, LanguageModel model)
     {
         LanguageModelConfig config = model.Config;
-        card.Append(CultureInfo.InvariantCulture, $"# {config.Mixer} language model, {model.ParameterCount / 1e6:0.0}M parameters\n\n");
         Table(card, [
-            ("rule", config.Mixer.ToString()),
+            (Rule, config.Mixer.ToString()),
             ("parameters", Count(model.ParameterCount)),
             ("layers, hidden, heads", $"{config.Layers}, {config.HiddenSize}, {config.Heads} (keys of {config.KeyDim}, values of {config.ValueDim})"),
-            ("vocabulary", Count(config.VocabularySize)),
+            ("width within the MLP", config.Mixer.Family == MixerFamily.Mamba2 ? "no MLP" : Count(config.InnerSize)),
+            ("vocabulary", Count(config.VocabularySize) + (config.TieEmbeddings ? ", one table for embeddings and head" : "")),
         ]);
     }
+
+    /// <summary>The row by which a card of ours is known, whatever was written around it.</summary>
+    private static string RuleRow(LanguageModel model) => $"| {Rule} | {model.Config.Mixer} |";
 
     private static void Describe(StringBuilder card, TrainingState state)
     {
@@ -60,16 +76,17 @@ public static class ModelCard
         DataOptions data = options.Data;
         long tokens = (long)state.Step * data.BatchSize * data.Accumulation * data.SequenceLength;
         string text = data.Packed is { } packed ? $"packed corpus `{packed}`" : data.Text.Length > 0 ? string.Join(", ", data.Text.Select(path => $"`{path}`")) : "English prose of the .NET reference documentation";
-        card.Append("## Training\n\n");
+        int sequences = data.BatchSize * data.Accumulation;
         Table(card, [
             ("text", text),
             ("packing", data.Packing == "documents" ? "documents apart" : "one stream"),
             ("steps", $"{Count(state.Step)} of {Count(options.Steps)}, seed {options.Seed}"),
-            ("tokens", $"{Count(tokens)} ({data.BatchSize * data.Accumulation} sequences of {data.SequenceLength} a step)"),
+            ("tokens", $"{Count(tokens)} ({sequences} sequence{(sequences == 1 ? "" : "s")} of {data.SequenceLength} a step)"),
             ("learning rate", $"{options.Optimizer.LearningRate.ToString(CultureInfo.InvariantCulture)} at most, AdamW"),
             ("validation loss", Loss(state.ValidationLoss)),
             ("best validation loss", state.BestStep is { } step ? $"{Loss(state.BestValidationLoss)} after step {Count(step)}" : Loss(state.BestValidationLoss)),
         ]);
+        card.Append("All settings; with these in `recipe.json` and the same text, `exactflow train --config recipe.json` trains it again:\n\n```json\n").Append(OptionsJson.Write(options).TrimEnd()).Append("\n```\n\n");
     }
 
     private static void Table(StringBuilder card, IEnumerable<(string Name, string Value)> rows)

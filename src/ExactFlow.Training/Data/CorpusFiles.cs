@@ -7,7 +7,8 @@ namespace ExactFlow.Training.Data;
 
 /// <summary>
 /// Finds the files of a corpus by names, folders and patterns. A folder stands for the <c>.txt</c>, <c>.md</c>, <c>.jsonl</c>, <c>.ndjson</c> files in it and below, each perhaps
-/// with <c>.gz</c> or <c>.zst</c>, and the <c>.parquet</c> files; in a pattern, <c>*</c> and <c>?</c> stand for characters of a name and <c>**</c> for folders. A file that is named itself may have any other ending and is text.
+/// with <c>.gz</c> or <c>.zst</c>, and the <c>.parquet</c> files; in a pattern, <c>*</c> and <c>?</c> stand for characters of a name and <c>**</c> for folders. A file that is named itself or by a
+/// pattern may have any other ending: <c>.json</c> is taken for JSON lines, as many corpora call them (a folder's <c>.json</c> files mostly are something else), and the rest for text.
 /// </summary>
 public static class CorpusFiles
 {
@@ -59,7 +60,7 @@ public static class CorpusFiles
     {
         if (Directory.Exists(path))
         {
-            CorpusFile[] files = [.. Enumerate(path, path, name => FormatOf(name) is not null)];
+            CorpusFile[] files = [.. Enumerate(path, path, name => FormatOf(name) is not null && !HasEnding(name, ".json"))];
             return files.Length > 0
                 ? files
                 : throw new InvalidInputException($"The folder '{path}' holds no .txt, .md, .jsonl or .ndjson files (or these with .gz or .zst) and no .parquet files, nor do those in it; name the folder of the text, or the files.");
@@ -132,12 +133,16 @@ public static class CorpusFiles
 
     private static CorpusFormat? FormatOf(string name)
     {
-        string inner = CodingOf(name) is CorpusCoding.Gzip or CorpusCoding.Zstandard ? Path.GetFileNameWithoutExtension(name) : name;
-        return Path.GetExtension(inner).ToUpperInvariant() switch
+        return Path.GetExtension(Decoded(name)).ToUpperInvariant() switch
         {
             ".TXT" or ".MD" => CorpusFormat.Text,
-            ".JSONL" or ".NDJSON" or ".PARQUET" => CorpusFormat.JsonLines,
+            ".JSONL" or ".NDJSON" or ".JSON" or ".PARQUET" => CorpusFormat.JsonLines,
             _ => null,
         };
     }
+
+    private static bool HasEnding(string name, string ending) => Decoded(name).EndsWith(ending, StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>The name without the ending of a compression.</summary>
+    private static string Decoded(string name) => CodingOf(name) is CorpusCoding.Gzip or CorpusCoding.Zstandard ? Path.GetFileNameWithoutExtension(name) : name;
 }

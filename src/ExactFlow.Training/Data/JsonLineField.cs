@@ -97,7 +97,7 @@ public sealed class JsonLineField : IDisposable
         using JsonDocument document = JsonDocument.Parse(line.ToArray());
         string[] fields = [.. document.RootElement.EnumerateObject().Select(property => property.Name).Take(20)];
         string found = fields.Length == 0 ? "none" : string.Join(", ", fields.Select(other => $"'{other}'"));
-        return new InvalidInputException($"Cannot read '{path}': line {number} has no field '{field}'; its fields are {found}: choose one of them with --field.");
+        return new InvalidInputException($"Cannot read '{path}': line {number} has no field '{field}'; its fields are {found}: choose one of them (--field, or data.field in a recipe).");
     }
 
     private static string Word(JsonTokenType type) => type switch

@@ -4,7 +4,10 @@ using ExactFlow.Training.Packing;
 
 namespace ExactFlow.Training.Data;
 
-/// <summary>Finds and reads the text of a run: files, folders of <c>.txt</c> and <c>.md</c> files, or, if nothing is named, the .NET reference documentation of this machine.</summary>
+/// <summary>
+/// Finds and reads the text of a run, all of it into memory: files, folders and patterns of everything that <see cref="CorpusFiles"/> knows, or, if nothing is named, the .NET reference
+/// documentation of this machine.
+/// </summary>
 public static class TextSource
 {
     /// <summary>Reads the text of a recipe; of a packed one, the validation text only: the rest stays where it is.</summary>
@@ -12,7 +15,7 @@ public static class TextSource
     public static TextCorpus Load(DataOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return options.Packed is null ? Load(options.Text, options.ValidationText, options.ValidationFraction) : PackedText.Load(options);
+        return options.Packed is null ? Load(options.Text, options.ValidationText, options.ValidationFraction, options.Field) : PackedText.Load(options);
     }
 
     /// <summary>Reads the text of a run.</summary>
@@ -21,8 +24,9 @@ public static class TextSource
     /// <param name="validationFraction">
     /// The part of the bytes to hold out, about: whole files, chosen by a hash of their names, or the end of the text where files are too few or too large for that.
     /// </param>
-    /// <exception cref="InvalidInputException">Missing, unreadable, empty or binary files, or a file that is both text and validation text.</exception>
-    public static TextCorpus Load(IReadOnlyList<string> text, IReadOnlyList<string> validationText, double validationFraction)
+    /// <param name="field">Field of JSON lines, or column of Parquet, that holds the text; each line or row is a document.</param>
+    /// <exception cref="InvalidInputException">Missing, unreadable, empty or binary files, no such field, or a file that is both text and validation text.</exception>
+    public static TextCorpus Load(IReadOnlyList<string> text, IReadOnlyList<string> validationText, double validationFraction, string field = DataOptions.DefaultField)
     {
         ArgumentNullException.ThrowIfNull(text);
         ArgumentNullException.ThrowIfNull(validationText);
@@ -33,36 +37,38 @@ public static class TextSource
                 : throw new InvalidInputException("Validation text was named, but no text to train on; name that too, or neither.");
         }
 
-        List<TextFile> files = Find(text);
+        IReadOnlyList<CorpusFile> files = CorpusFiles.Find(text);
         string source = string.Join(", ", text.Select(path => $"'{path}'"));
         if (validationText.Count > 0)
         {
-            List<TextFile> validationFiles = Find(validationText);
-            if (files.Find(file => validationFiles.Exists(other => other.FullPath == file.FullPath)) is { } both)
+            IReadOnlyList<CorpusFile> validationFiles = CorpusFiles.Find(validationText);
+            if (files.FirstOrDefault(file => validationFiles.Any(other => other.FullPath == file.FullPath)) is { } both)
             {
                 throw new InvalidInputException($"'{both.FullPath}' is both text to train on and validation text; leave it out of one, or name no validation text to hold part of it out.");
             }
 
-            return Corpus(source, files, validationFiles);
+            return Corpus(source, files, validationFiles, field);
         }
 
         HashSet<int> held = HeldOut.Choose([.. files.Select(file => (file.Name, file.Length))], validationFraction);
         return held.Count > 0
-            ? Corpus(source, [.. files.Where((_, index) => !held.Contains(index))], [.. files.Where((_, index) => held.Contains(index))])
-            : HoldOutTheEnd(source, files, validationFraction);
+            ? Corpus(source, [.. files.Where((_, index) => !held.Contains(index))], [.. files.Where((_, index) => held.Contains(index))], field)
+            : HoldOutTheEnd(source, files, validationFraction, field);
     }
 
-    /// <summary>Reads files and folders whole, one text after another.</summary>
-    /// <exception cref="InvalidInputException">Missing, unreadable or binary files.</exception>
-    public static ReadOnlyMemory<byte> Read(IReadOnlyList<string> text)
+    /// <summary>Reads files, folders and patterns whole, one text after another, each but the last ended by a line feed; one file of text is read as it is.</summary>
+    /// <param name="text">Files, folders and patterns.</param>
+    /// <param name="field">Field of JSON lines, or column of Parquet, that holds the text.</param>
+    /// <exception cref="InvalidInputException">Missing, unreadable or binary files, or no such field.</exception>
+    public static ReadOnlyMemory<byte> Read(IReadOnlyList<string> text, string field = DataOptions.DefaultField)
     {
         ArgumentNullException.ThrowIfNull(text);
-        return Join(Find(text)).Bytes;
+        return Join(CorpusFiles.Find(text), field, endsLast: false).Bytes;
     }
 
-    private static TextCorpus Corpus(string source, List<TextFile> trainingFiles, List<TextFile> validationFiles)
+    private static TextCorpus Corpus(string source, IReadOnlyList<CorpusFile> trainingFiles, IReadOnlyList<CorpusFile> validationFiles, string field)
     {
-        JoinedText training = Join(trainingFiles), validation = Join(validationFiles);
+        JoinedText training = Join(trainingFiles, field), validation = Join(validationFiles, field);
         return new TextCorpus(source, training.Bytes, validation.Bytes, trainingFiles.Count, validationFiles.Count)
         {
             TrainingDocuments = training.Documents(),
@@ -71,9 +77,9 @@ public static class TextSource
     }
 
     /// <summary>Cuts at the beginning of a line, or of a word where the text has no lines.</summary>
-    private static TextCorpus HoldOutTheEnd(string source, List<TextFile> files, double fraction)
+    private static TextCorpus HoldOutTheEnd(string source, IReadOnlyList<CorpusFile> files, double fraction, string field)
     {
-        JoinedText text = Join(files);
+        JoinedText text = Join(files, field);
         int cut = Math.Max(Math.Min(1, text.Bytes.Length), (int)(text.Bytes.Length * (1 - fraction)));
 
         // The search begins one byte earlier: a cut that is the beginning of a line already stays.
@@ -87,73 +93,47 @@ public static class TextSource
         };
     }
 
-    private static List<TextFile> Find(IReadOnlyList<string> paths)
+    /// <summary>Documents one after another, each ended by a line feed; whether the last is, too, can be chosen.</summary>
+    private static JoinedText Join(IReadOnlyList<CorpusFile> files, string field, bool endsLast = true)
     {
-        List<TextFile> files = [];
-        foreach (string path in paths)
+        using JoinedTextWriter text = new();
+        foreach (CorpusFile file in files)
         {
-            if (Directory.Exists(path))
+            if (file is { Format: CorpusFormat.Text, Coding: CorpusCoding.None })
             {
-                files.AddRange(FindInFolder(path));
-            }
-            else if (File.Exists(path))
-            {
-                files.Add(new TextFile(Path.GetFullPath(path), Path.GetFileName(path), new FileInfo(path).Length));
+                text.Add(ReadFile(file.FullPath), file.FullPath);
+                text.EndDocument();
             }
             else
             {
-                throw new InvalidInputException($"Cannot read the text '{path}': there is no such file or folder; check the name.");
+                ReadEntries(file, field, text);
             }
         }
 
-        return [.. files.DistinctBy(file => file.FullPath, StringComparer.Ordinal)];
+        return text.Finish(endsLast);
     }
 
-    /// <summary>Text files of a folder and those below it, in the ordinal order of their names relative to it. Links to folders are not followed: they may go round.</summary>
-    private static List<TextFile> FindInFolder(string folder)
+    /// <summary>Every line of JSON is a document. Pieces into which the reader cuts a long text are one.</summary>
+    private static void ReadEntries(CorpusFile file, string field, JoinedTextWriter text)
     {
-        EnumerationOptions options = new() { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.Hidden | FileAttributes.System, IgnoreInaccessible = false };
-        try
+        using var line = new JsonLineField(field);
+        foreach (CorpusBatch read in new CorpusReader([file]).Read())
         {
-            System.IO.Enumeration.FileSystemEnumerable<string> paths = new(folder, (ref entry) => entry.ToFullPath(), options)
+            using CorpusBatch batch = read;
+            for (int i = 0; i < batch.Count; i++)
             {
-                ShouldIncludePredicate = (ref entry) => !entry.IsDirectory && Path.GetExtension(entry.FileName) is ".txt" or ".md",
-                ShouldRecursePredicate = (ref entry) => !entry.Attributes.HasFlag(FileAttributes.ReparsePoint),
-            };
-            List<TextFile> files = [.. paths
-                .Select(path => new TextFile(Path.GetFullPath(path), Path.GetRelativePath(folder, path).Replace('\\', '/'), new FileInfo(path).Length))
-                .OrderBy(file => file.Name, StringComparer.Ordinal)];
-            return files.Count > 0 ? files : throw new InvalidInputException($"The folder '{folder}' holds no .txt or .md files, nor do those in it; name the folder of the text.");
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw new InvalidInputException($"Cannot read the folder '{folder}': {exception.Message.TrimEnd('.')}; check its permissions.", exception);
-        }
-    }
+                if (file.Format == CorpusFormat.Text)
+                {
+                    text.Add(batch[i], file.FullPath);
+                    continue;
+                }
 
-    /// <summary>The contents of files one after another, each ended by a line feed.</summary>
-    private static JoinedText Join(IEnumerable<TextFile> files)
-    {
-        using MemoryStream all = new();
-        List<long> ends = [];
-        foreach (TextFile file in files)
-        {
-            ReadOnlySpan<byte> contents = ReadFile(file.FullPath);
-            if (all.Length + contents.Length + 1 > Array.MaxLength)
-            {
-                throw new InvalidInputException($"The text is larger than {Array.MaxLength} bytes, with '{file.FullPath}' at the latest; name fewer files.");
+                text.Add(line.Read(batch[i], file.FullPath, batch.First.Entry + i + 1), file.FullPath);
+                text.EndDocument();
             }
-
-            all.Write(contents);
-            if (contents is not [] and not [.., (byte)'\n'])
-            {
-                all.WriteByte((byte)'\n');
-            }
-
-            ends.Add(all.Length);
         }
 
-        return new JoinedText(all, ends);
+        text.EndDocument();
     }
 
     private static ReadOnlySpan<byte> ReadFile(string path)
@@ -171,12 +151,10 @@ public static class TextSource
         int zero = Array.IndexOf(contents, (byte)0);
         if (zero >= 0)
         {
-            throw new InvalidInputException($"Cannot train on '{path}': it is no text, byte {zero} is zero; name a UTF-8 text file (UTF-16 must be converted).");
+            throw new InvalidInputException($"Cannot read the text '{path}': it is no text, byte {zero} is zero; name a UTF-8 text file (UTF-16 must be converted).");
         }
 
         ReadOnlySpan<byte> byteOrderMark = [0xEF, 0xBB, 0xBF];
         return contents.AsSpan().StartsWith(byteOrderMark) ? contents.AsSpan(byteOrderMark.Length) : contents;
     }
-
-    private sealed record TextFile(string FullPath, string Name, long Length);
 }

@@ -6,13 +6,21 @@ namespace ExactFlow.Training.Options;
 /// <summary>Where the text comes from and how it is cut.</summary>
 public sealed record DataOptions
 {
-    /// <summary>Files or folders with the text; none: the English prose of the .NET reference documentation on this machine.</summary>
-    [Description("text files or folders, comma-separated; none means the .NET reference documentation that ships with the SDK")]
+    /// <summary>The field that the text is in, in most corpora.</summary>
+    public const string DefaultField = "text";
+
+    /// <summary>Files, folders or patterns with the text, JSON lines and Parquet too; none: the English prose of the .NET reference documentation on this machine.</summary>
+    [Description("files (text, JSON lines, Parquet) or folders, comma-separated; none means the .NET reference documentation that ships with the SDK")]
     public string[] Text { get; init; } = [];
 
     /// <summary>Files or folders with the validation text; none: a part of the text that training never sees.</summary>
     [Description("validation text files or folders; none means data.validation_fraction of the text is held out")]
     public string[] ValidationText { get; init; } = [];
+
+    /// <summary>Field of JSON lines, or column of Parquet, that holds the text.</summary>
+    [Description("field of JSON lines, or column of Parquet, that holds the text")]
+    [Required]
+    public string Field { get; init; } = DefaultField;
 
     /// <summary>Part of the text held out when no validation text is given.</summary>
     [Description("part of the text held out for validation when data.validation_text is empty")]

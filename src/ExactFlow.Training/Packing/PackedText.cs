@@ -37,7 +37,7 @@ internal static class PackedText
     {
         using PackedCorpus corpus = Open(options);
         (PackedTokens training, ITokenSequence validation) = Divide(corpus, options);
-        ReadOnlyMemory<byte> validationText = options.ValidationText.Length > 0 ? TextSource.Read(options.ValidationText) : Decode(validation, corpus.LoadTokenizer());
+        ReadOnlyMemory<byte> validationText = options.ValidationText.Length > 0 ? TextSource.Read(options.ValidationText, options.Field) : Decode(validation, corpus.LoadTokenizer());
         string heldOut = options.ValidationText.Length > 0 ? $"'{options.ValidationText[0]}'{(options.ValidationText.Length > 1 ? ", ..." : "")}" : Describe((PackedTokens)validation);
         return new TextCorpus($"packed corpus '{options.Packed}'", default, validationText, corpus.Manifest.Sources.Count, 0)
         {

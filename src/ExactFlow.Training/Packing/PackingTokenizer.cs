@@ -10,9 +10,6 @@ namespace ExactFlow.Training.Packing;
 /// <summary>A tokenizer as packing sees it: text to ids, how large they get, with which one a document begins, and the hash of the file.</summary>
 internal sealed class PackingTokenizer
 {
-    /// <summary>Tokens that end or begin texts in the usual vocabularies, in the order of preference.</summary>
-    private static readonly string[] UsualDocumentTokens = [TokenizedText.EndOfTextToken, "<s>", "<|begin_of_text|>", "<bos>"];
-
     private readonly BytePairTokenizer tokenizer;
 
     private PackingTokenizer(BytePairTokenizer tokenizer, byte[] json, string documentToken)
@@ -50,12 +47,12 @@ internal sealed class PackingTokenizer
     {
         BytePairTokenizer tokenizer = BytePairTokenizer.Load(path);
         string? content = documentToken is null
-            ? UsualDocumentTokens.FirstOrDefault(tokenizer.SpecialTokens.ContainsKey)
+            ? Training.DocumentToken.Find(tokenizer)
             : tokenizer.SpecialTokens.ContainsKey(documentToken) ? documentToken : null;
         return content is not null
             ? new PackingTokenizer(tokenizer, ReadJson(path, tokenizer), content)
             : throw new InvalidInputException(
-                $"The tokenizer '{path}' has no special token {documentToken ?? string.Join(" or ", UsualDocumentTokens)}, with which every document begins; its special tokens are {SpecialTokens(tokenizer)}: name one with --document-token.");
+                $"The tokenizer '{path}' has no special token {documentToken ?? Training.DocumentToken.Names}, with which every document begins; its special tokens are {SpecialTokens(tokenizer)}: name one with --document-token.");
     }
 
     /// <summary>Encodes a text and appends its tokens, the document token first, as a shard keeps them.</summary>

@@ -36,6 +36,16 @@ public sealed class CorpusFilesTests : IDisposable
             CorpusFiles.Find([folder["a.jsonl.gz"], folder["b.txt"], folder["README"], folder["c.txt.zst"], folder["d.parquet"]]).Select(file => (file.Format, file.Coding)));
     }
 
+    /// <summary>Whoever names a .json file means lines of JSON; in a folder it is mostly a list or settings beside the text.</summary>
+    [Fact]
+    public void JsonFilesAreLinesWhereTheyAreNamed()
+    {
+        Write("a.txt", "part.json.gz", "dataset_info.json");
+        Assert.Equal("a.txt", Assert.Single(CorpusFiles.Find([folder.Path])).Name);
+        Assert.Equal((CorpusFormat.JsonLines, CorpusCoding.Gzip), CorpusFiles.Find([folder["part.*"]]).Select(file => (file.Format, file.Coding)).Single());
+        Assert.Equal(CorpusFormat.JsonLines, CorpusFiles.Find([folder["dataset_info.json"]]).Single().Format);
+    }
+
     [Fact]
     public void AFileNamedTwiceIsReadOnce()
     {

@@ -1,3 +1,4 @@
+using System.IO.Compression;
 using System.Text;
 using ExactFlow.Tensors;
 using ExactFlow.Training.Data;
@@ -34,6 +35,37 @@ public class TextSourceTests
         Assert.Equal(["first document\n", "one\ntwo\nthree\nfour\n"], corpus.TrainingDocuments.Select(document => Encoding.UTF8.GetString(document.Span)));
         Assert.Equal(["five\nsix\n"], corpus.ValidationDocuments.Select(document => Encoding.UTF8.GetString(document.Span)));
         Assert.Equal((3, 0), (corpus.TrainingFiles, corpus.ValidationFiles));
+    }
+
+    [Fact]
+    public void LinesOfJsonAreDocumentsAndSoIsACompressedTextHoweverLong()
+    {
+        using TemporaryFolder folder = new();
+        File.WriteAllText(folder["a.jsonl"], "{\"body\":\"one\"}\n\n{\"text\":5,\"body\":\"two\\n\"}\n");
+        string text = string.Concat(Enumerable.Range(0, 500_000).Select(i => $"line {i}\n"));
+        using (GZipStream zipped = new(File.Create(folder["b.txt.gz"]), CompressionLevel.Fastest))
+        {
+            zipped.Write(Encoding.UTF8.GetBytes(text));
+        }
+
+        Assert.True(text.Length > CorpusReader.LongestDocument);
+        TextCorpus corpus = TextSource.Load([folder["*.txt.gz"]], [folder["a.jsonl"]], 0.1, "body");
+        Assert.Equal(["one\n", "two\n"], corpus.ValidationDocuments.Select(document => Encoding.UTF8.GetString(document.Span)));
+        Assert.Equal(text, Encoding.UTF8.GetString(Assert.Single(corpus.TrainingDocuments).Span));
+        Assert.Equal("one\ntwo\n", Encoding.UTF8.GetString(TextSource.Read([folder["a.jsonl"]], "body").Span));
+        Assert.Contains("has no field 'text'; its fields are 'body'", Assert.Throws<InvalidInputException>(() => TextSource.Read([folder["a.jsonl"]])).Message);
+    }
+
+    /// <summary>What is measured or encoded is the text of the file, which need not end with a line.</summary>
+    [Fact]
+    public void AFileIsReadAsItIs()
+    {
+        using TemporaryFolder folder = new();
+        File.WriteAllText(folder["a.txt"], "no line");
+        File.WriteAllText(folder["b.txt"], "another");
+        Assert.Equal("no line", Encoding.UTF8.GetString(TextSource.Read([folder["a.txt"]]).Span));
+        Assert.Equal("no line\nanother", Encoding.UTF8.GetString(TextSource.Read([folder.Path]).Span));
+        Assert.Equal(["no line\n"], TextSource.Load([folder["a.txt"]], [folder["b.txt"]], 0.1).TrainingDocuments.Select(document => Encoding.UTF8.GetString(document.Span)));
     }
 
     [Fact]

@@ -21,6 +21,7 @@ internal static class TokenizerCompareCommand
     {
         var tokenizers = new Argument<string[]>("TOKENIZERS") { Description = "tokenizer.json files or folders", Arity = ArgumentArity.OneOrMore };
         Option<string[]> text = TokenizerOptions.Text("text to encode with each: files or folders", isRequired: false);
+        Option<string> field = Settings.Field();
         Option<string?> reference = Settings.Optional("--reference", "encodings made elsewhere: JSON lines with 'text' and 'ids' (and perhaps 'decoded')", "FILE");
         Option<int> threads = TokenizerOptions.Threads();
         Option<bool> json = TokenizerOptions.Json();
@@ -34,6 +35,7 @@ internal static class TokenizerCompareCommand
         };
         command.Arguments.Add(tokenizers);
         command.Options.Add(text);
+        command.Options.Add(field);
         command.Options.Add(reference);
         command.Options.Add(threads);
         command.Options.Add(json);
@@ -55,7 +57,7 @@ internal static class TokenizerCompareCommand
                 throw new InvalidInputException("Comparing tokenizers needs --text to encode with each, or --reference with encodings made elsewhere; name one.");
             }
 
-            ReadOnlyMemory<byte> bytes = TextSource.Read(files);
+            ReadOnlyMemory<byte> bytes = TextSource.Read(files, parsed.GetRequiredValue(field));
             Row[] rows = [.. paths.Select(path => Measure(path, bytes, parsed.GetRequiredValue(threads)))];
             if (parsed.GetValue(json))
             {
@@ -78,17 +80,19 @@ internal static class TokenizerCompareCommand
     {
         BytePairTokenizer tokenizer = BytePairTokenizer.Load(path);
         int[] ids = tokenizer.EncodeLong(text, threads, recogniseSpecialTokens: false);
-        double seconds = double.MaxValue;
+        double seconds = double.MaxValue, processorSeconds = double.MaxValue;
         for (int turn = 0; turn < Turns; turn++)
         {
+            TimeSpan used = Environment.CpuUsage.TotalTime;
             long start = Stopwatch.GetTimestamp();
             ids = tokenizer.EncodeLong(text, threads, recogniseSpecialTokens: false);
             seconds = Math.Min(seconds, Stopwatch.GetElapsedTime(start).TotalSeconds);
+            processorSeconds = Math.Min(processorSeconds, (Environment.CpuUsage.TotalTime - used).TotalSeconds);
         }
 
         return new Row(
             path, tokenizer.VocabularySize, ids.Length, (double)text.Length / Math.Max(1, ids.Length), text.Length / 1e6 / seconds,
-            tokenizer.DecodeBytes(ids).AsSpan().SequenceEqual(text.Span));
+            processorSeconds > 0 ? text.Length / 1e6 / processorSeconds : null, tokenizer.DecodeBytes(ids).AsSpan().SequenceEqual(text.Span));
     }
 
     private static void CompareWithReference(BytePairTokenizer tokenizer, string path, string file)
@@ -145,5 +149,6 @@ internal static class TokenizerCompareCommand
         }
     }
 
-    private sealed record Row(string Path, int VocabularySize, int Tokens, double BytesPerToken, double MegabytesPerSecond, bool ComesBack);
+    /// <summary>What is told of a tokenizer. A text too short for the system's clock has no rate per second of processor time.</summary>
+    private sealed record Row(string Path, int VocabularySize, int Tokens, double BytesPerToken, double MegabytesPerSecond, double? MegabytesPerProcessorSecond, bool ComesBack);
 }

@@ -15,6 +15,7 @@ internal static class TokenizerEncodeCommand
         Option<string> tokenizer = TokenizerOptions.Tokenizer();
         Option<string?> prompt = Settings.Optional("--prompt", "text to encode; without it and --text, standard input", "TEXT");
         Option<string[]> text = TokenizerOptions.Text("text to encode: files or folders", isRequired: false);
+        Option<string> field = Settings.Field();
         var bare = new Option<bool>("--bare") { Description = "leave out the special tokens that the tokenizer puts before and after a text" };
         var literal = new Option<bool>("--literal") { Description = "treat the contents of special tokens as text like any other" };
         Option<bool> json = TokenizerOptions.Json();
@@ -30,6 +31,7 @@ internal static class TokenizerEncodeCommand
         command.Options.Add(tokenizer);
         command.Options.Add(prompt);
         command.Options.Add(text);
+        command.Options.Add(field);
         command.Options.Add(bare);
         command.Options.Add(literal);
         command.Options.Add(json);
@@ -38,7 +40,7 @@ internal static class TokenizerEncodeCommand
             BytePairTokenizer loaded = BytePairTokenizer.Load(parsed.GetRequiredValue(tokenizer));
             bool recognise = !parsed.GetValue(literal), surround = !parsed.GetValue(bare);
             int[] ids = parsed.GetValue(prompt) is { } given ? loaded.Encode(given, recognise, surround)
-                : parsed.GetValue(text) is { Length: > 0 } files ? loaded.Encode(TextSource.Read(files).Span, recognise, surround)
+                : parsed.GetValue(text) is { Length: > 0 } files ? loaded.Encode(TextSource.Read(files, parsed.GetRequiredValue(field)).Span, recognise, surround)
                 : loaded.Encode(ReadInput(), recognise, surround);
             if (parsed.GetValue(json))
             {

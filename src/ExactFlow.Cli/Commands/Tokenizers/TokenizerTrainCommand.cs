@@ -16,6 +16,7 @@ internal static class TokenizerTrainCommand
     public static Command Create()
     {
         Option<string[]> text = TokenizerOptions.Text("text to learn from: files or folders", isRequired: true);
+        Option<string> field = Settings.Field();
         Option<string> output = Settings.Required("--out", "file to write", "FILE");
         Option<int> vocabulary = Settings.Whole("--vocabulary", "tokens to learn, the 256 bytes and special tokens among them", 32_000, 256, 1 << 22);
         var special = new Option<string[]>("--special")
@@ -36,6 +37,7 @@ internal static class TokenizerTrainCommand
             ],
         };
         command.Options.Add(text);
+        command.Options.Add(field);
         command.Options.Add(output);
         command.Options.Add(vocabulary);
         command.Options.Add(special);
@@ -44,7 +46,7 @@ internal static class TokenizerTrainCommand
         command.SetAction(parsed =>
         {
             long start = Stopwatch.GetTimestamp();
-            ReadOnlyMemory<byte> bytes = TextSource.Read(parsed.GetRequiredValue(text));
+            ReadOnlyMemory<byte> bytes = TextSource.Read(parsed.GetRequiredValue(text), parsed.GetRequiredValue(field));
             BytePairTokenizer tokenizer = BytePairTokenizer.Train([bytes], parsed.GetRequiredValue(vocabulary), parsed.GetRequiredValue(special), parsed.GetRequiredValue(threads));
             string path = parsed.GetRequiredValue(output);
             tokenizer.Save(path);
