@@ -11,8 +11,8 @@ internal static unsafe partial class CudaImports
     /// <summary>The name the resolver of <see cref="CudaLibrary"/> answers to; no file is called so.</summary>
     public const string Library = "cuda-driver";
 
-    /// <summary>CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads of the program may go on allocating.</summary>
-    public const int CaptureModeThreadLocal = 1;
+    /// <summary>CU_STREAM_CAPTURE_MODE_RELAXED: libraries may load a kernel while a stream is captured. What would break a replay is refused by <see cref="CudaDevice"/> itself.</summary>
+    public const int CaptureModeRelaxed = 2;
 
     /// <summary>CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.</summary>
     public const int ProgrammaticStreamSerialization = 6;

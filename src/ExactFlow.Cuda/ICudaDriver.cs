@@ -106,7 +106,7 @@ public unsafe interface ICudaDriver
     /// <summary>cuLaunchKernel, or cuLaunchKernelEx where the geometry asks for more than grid, block and shared memory.</summary>
     CudaResult LaunchKernel(nint function, LaunchGeometry geometry, nint stream, void** arguments);
 
-    /// <summary>cuStreamBeginCapture, in thread-local mode.</summary>
+    /// <summary>cuStreamBeginCapture, in relaxed mode.</summary>
     CudaResult StreamBeginCapture(nint stream);
 
     /// <summary>cuStreamEndCapture.</summary>

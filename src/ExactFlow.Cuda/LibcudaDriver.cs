@@ -137,7 +137,7 @@ public sealed unsafe class LibcudaDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
-    public CudaResult StreamBeginCapture(nint stream) => CudaImports.StreamBeginCapture(stream, CudaImports.CaptureModeThreadLocal);
+    public CudaResult StreamBeginCapture(nint stream) => CudaImports.StreamBeginCapture(stream, CudaImports.CaptureModeRelaxed);
 
     /// <inheritdoc/>
     public CudaResult StreamEndCapture(nint stream, out nint graph) => CudaImports.StreamEndCapture(stream, out graph);
