@@ -11,6 +11,7 @@ public sealed class CrossEntropyCases : IOperatorCases
         Case("odd everywhere", 7, 3, 5),
         Case("around a vector", 63, 65, 17),
         Case("some targets ignored", 65, 33, 100, ignoreEvery: 3),
+        Case("more words than fit a warp, some targets ignored", 9, 8, 300, ignoreEvery: 3),
         Case("all targets ignored", 5, 8, 11, ignoreEvery: 1),
         Case("another ignore index", 9, 16, 13, ignoreEvery: 2, ignoreIndex: -1),
         Case("ignored index inside the vocabulary", 9, 16, 13, ignoreEvery: 2, ignoreIndex: 0),

@@ -222,18 +222,18 @@ template <typename C, int P> __device__ __forceinline__ void store_columns(float
 {
     bool wide = t.lanes > 32;
     float* to = wide ? partial : room + (threadIdx.x >> 5) * dim;
+    for (int d = t.lanes; d < 32; d <<= 1)   // all sums a step further, so that none waits for another's shuffles
+#pragma unroll
+        for (int p = 0; p < P; p++)
+#pragma unroll
+            for (int j = 0; j < C::N; j++) sums[p][j] += __shfl_xor_sync(0xFFFFFFFFu, sums[p][j], d);
 #pragma unroll
     for (int p = 0; p < P; p++)
     {
         int i = t.at<C>(p);
 #pragma unroll
         for (int j = 0; j < C::N; j++)
-        {
-            float sum = sums[p][j];
-            if (!wide)
-                for (int d = t.lanes; d < 32; d <<= 1) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, d);
-            if (i < dim && (wide || (threadIdx.x & 31) < t.lanes)) to[i + j] = sum;
-        }
+            if (i < dim && (wide || (threadIdx.x & 31) < t.lanes)) to[i + j] = sums[p][j];
     }
     if (wide) return;
     __syncthreads();

@@ -19,9 +19,9 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     private const string ForwardSource = "delta_rule_small_forward.cu", BackwardSource = "delta_rule_small_backward.cu";
     private const int HeadsPerBlock = 8, WarpThreads = 32, PartLength = 4;
 
-    private static readonly KernelName Forward8 = KernelName.Of("delta_small_forward_8"), Forward16 = KernelName.Of("delta_small_forward_16");
-    private static readonly KernelName Backward8 = KernelName.Of("delta_small_backward_8"), Backward16 = KernelName.Of("delta_small_backward_16");
-    private static readonly KernelName Gradients8 = KernelName.Of("delta_small_gradients_8"), Gradients16 = KernelName.Of("delta_small_gradients_16");
+    private static readonly KernelName[] ForwardKernels = Instances("delta_small_forward");
+    private static readonly KernelName[] BackwardKernels = Instances("delta_small_backward");
+    private static readonly KernelName[] GradientKernels = Instances("delta_small_gradients");
 
     private readonly CudaDevice device;
     private readonly DeltaRuleCudaInputs inputs;
@@ -77,7 +77,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
 
     /// <inheritdoc/>
     public void Forward(Tensor? output, Tensor? finalState)
-        => CudaLaunch.Run(device, ForwardSource, dim == 8 ? Forward8 : Forward16, inputs.Value.DType, WalkGeometry, new ForwardArguments
+        => CudaLaunch.Run(device, ForwardSource, Instance(ForwardKernels), inputs.Value.DType, WalkGeometry, new ForwardArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay),
             Initial = Address(inputs.InitialState), Output = output!.Address, FinalState = Address(finalState), Kept = Kept, Sizes = sizes,
@@ -98,16 +98,21 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, GradOutput = gradOutput.Address, Beta = Address(inputs.Beta),
             LogDecay = Address(inputs.LogDecay), GradFinal = Address(finalState?.Grad), HeadQuery = Address(headQuery), HeadKey = Address(headKey),
             GradQuery = query, GradKey = key, GradValue = value, GradBeta = CudaTarget.Of(inputs.Beta), GradLogDecay = CudaTarget.Of(inputs.LogDecay), GradInitial = initial,
-            Kept = Kept, GradState = gradState.Address, GradUpdate = gradUpdate.Address, Sizes = sizes, Decays = inputs.Rule.Decays ? 1 : 0,
+            Kept = Kept, GradState = gradState.Address, GradUpdate = gradUpdate.Address, Sizes = sizes,
         };
-        CudaLaunch.Run(device, BackwardSource, dim == 8 ? Backward8 : Backward16, inputs.Value.DType, WalkGeometry, arguments);
-        CudaLaunch.Run(device, BackwardSource, dim == 8 ? Gradients8 : Gradients16, inputs.Value.DType, GradientGeometry, arguments);
+        CudaLaunch.Run(device, BackwardSource, Instance(BackwardKernels), inputs.Value.DType, WalkGeometry, arguments);
+        CudaLaunch.Run(device, BackwardSource, Instance(GradientKernels), inputs.Value.DType, GradientGeometry, arguments);
         DeltaRuleCudaGeneral.SumHeads(device, inputs.Value.DType, given, headQuery, query);
         DeltaRuleCudaGeneral.SumHeads(device, inputs.Value.DType, given, headKey, key);
         coefficients!.Dispose();
         boundary!.Dispose();
         update!.Dispose();
     }
+
+    /// <summary>For heads of 8 and 16, of rules that do not decay and of those that do.</summary>
+    private static KernelName[] Instances(string name) => [KernelName.Of($"{name}_8"), KernelName.Of($"{name}_16"), KernelName.Of($"{name}_8_decays"), KernelName.Of($"{name}_16_decays")];
+
+    private KernelName Instance(KernelName[] kernels) => kernels[(dim == LargestDim ? 1 : 0) + (inputs.Rule.Decays ? 2 : 0)];
 
     private static nint Address(Tensor? tensor) => tensor?.Address ?? 0;
 
@@ -146,6 +151,5 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         public KeptAddresses Kept;
         public nint GradState, GradUpdate;
         public SmallSizes Sizes;
-        public int Decays;
     }
 }

@@ -36,25 +36,6 @@ template <int D> struct Place
     __device__ __forceinline__ i64 tile(const SmallSizes& n, int number) const { return ((i64)pair * n.tiles + number) * D; }   // of rows that the walks leave
 };
 
-// A thread's number of each token. Reading has no branch, so that all numbers of a tile are on their way at once: past the last token or the end of a row
-// another number is read, and made 0 where it is used, which is also where it is waited for.
-template <typename T> struct Column
-{
-    const T* first; int stride, last; bool is_there;
-    __device__ __forceinline__ T read(int start, int t) const { return (first + (i64)start * stride)[min(t, last - start) * stride]; }
-    __device__ __forceinline__ float use(T x, int start, int t) const { return is_there && t <= last - start ? load(&x, 0) : 0.f; }
-};
-template <typename T, int D> __device__ __forceinline__ Column<T> key_column(const void* from, const SmallSizes& n, const Place<D>& at)
-{
-    const bool is_there = at.lane < n.key_dim;
-    return { (const T*)from + at.key(n, 0) - (is_there ? 0 : at.lane), n.key_heads * n.key_dim, n.time - 1, is_there };
-}
-template <typename T, int D> __device__ __forceinline__ Column<T> value_column(const void* from, const SmallSizes& n, const Place<D>& at)
-{
-    const bool is_there = at.lane < n.value_dim;
-    return { (const T*)from + at.value(n, 0) - (is_there ? 0 : at.lane), n.heads * n.value_dim, n.time - 1, is_there };
-}
-
 template <int D> __device__ __forceinline__ void load_row(float (&x)[D], const float* from)
 {
 #pragma unroll
@@ -69,6 +50,82 @@ template <int D> __device__ __forceinline__ void store_row(float* to, const floa
 #pragma unroll
     for (int i = 0; i < D; i += 4) *reinterpret_cast<float4*>(to + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
 }
+
+// A head's rows of a tensor, a tile at a time: on their way in registers, then as floats in shared memory. Reading has no branch, so that a whole tile is on its
+// way at once: past the last token that one is read again, and made 0 where it is used, which is also where it is waited for. Rows of D numbers at multiples of
+// 16 bytes come in pieces of 16 bytes, spread over the group; others number by number, thread i the i-th of each.
+template <typename T, int D> struct TileReader
+{
+    static constexpr int N = Piece<T>::N, PIECES = D / N;   // numbers of a piece, and pieces of a row: as many as a thread has of a tile
+    const T* first; int stride, last, dim, lane; bool is_whole;
+    u32 words[D];
+    __device__ __forceinline__ TileReader(const void* tensor, i64 row, int stride, int dim, const SmallSizes& n, int lane)
+        : first((const T*)tensor + row), stride(stride), last(n.time - 1), dim(dim), lane(lane), is_whole(dim == D && (u64)tensor % 16 == 0) {}
+    __device__ __forceinline__ void fetch(int start)
+    {
+        const T* rows = first + (i64)start * stride;
+        const int left = last - start;
+        if (is_whole)
+        {
+#pragma unroll
+            for (int p = 0; p < PIECES; p++)
+            {
+                const int piece = p * D + lane;
+                const uint4 w = *reinterpret_cast<const uint4*>(rows + min(piece / PIECES, left) * stride + piece % PIECES * N);
+                words[4 * p] = w.x; words[4 * p + 1] = w.y; words[4 * p + 2] = w.z; words[4 * p + 3] = w.w;
+            }
+        }
+        else
+        {
+            const int number = min(lane, dim - 1);
+#pragma unroll
+            for (int t = 0; t < D; t++) words[t] = bits(rows[min(t, left) * stride + number]);
+        }
+    }
+    // Row t times factor(t).
+    template <typename F> __device__ __forceinline__ void put(Rows<D>& to, int start, F factor) const
+    {
+        const int left = last - start;
+        if (is_whole)
+        {
+#pragma unroll
+            for (int p = 0; p < PIECES; p++)
+            {
+                const int piece = p * D + lane, t = piece / PIECES;
+                const float f = factor(t);
+                float x[N];
+#pragma unroll
+                for (int j = 0; j < N; j++) x[j] = number(p, j, t <= left) * f;
+                store_row<N>(to.of[t] + piece % PIECES * N, x);
+            }
+        }
+        else
+        {
+#pragma unroll
+            for (int t = 0; t < D; t++) to.of[t][lane] = t <= left && lane < dim ? float_of((T*)0, words[t]) * factor(t) : 0.f;
+        }
+    }
+private:
+    static __device__ __forceinline__ u32 bits(float x) { return __float_as_uint(x); }
+    static __device__ __forceinline__ u32 bits(bf16 x) { return x.bits; }
+    static __device__ __forceinline__ float float_of(const float*, u32 word) { return __uint_as_float(word); }
+    static __device__ __forceinline__ float float_of(const bf16*, u32 word) { return __uint_as_float(word << 16); }
+    // Number j of piece p, or 0: words are made 0 before they are taken apart.
+    __device__ __forceinline__ float number(int p, int j, bool is_there) const
+    {
+        const u32 word = is_there ? words[4 * p + j * 4 / N] : 0u;
+        return __uint_as_float(N == 4 ? word : j % 2 ? word & 0xFFFF0000u : word << 16);
+    }
+};
+template <typename T, int D> __device__ __forceinline__ TileReader<T, D> key_reader(const void* tensor, const SmallSizes& n, const Place<D>& at)
+{
+    return TileReader<T, D>(tensor, at.key(n, 0) - at.lane, n.key_heads * n.key_dim, n.key_dim, n, at.lane);
+}
+template <typename T, int D> __device__ __forceinline__ TileReader<T, D> value_reader(const void* tensor, const SmallSizes& n, const Place<D>& at)
+{
+    return TileReader<T, D>(tensor, at.value(n, 0) - at.lane, n.heads * n.value_dim, n.value_dim, n, at.lane);
+}
+__device__ __forceinline__ float as_it_is(int) { return 1.f; }
 
 // Four sums side by side, so that additions need not wait for each other.
 template <int D> __device__ __forceinline__ float dot(const float (&a)[D], const float (&b)[D])
@@ -87,9 +144,24 @@ template <int D> __device__ __forceinline__ float row_product(const float* a, co
 }
 __device__ __forceinline__ float2 two(const float* from) { return *reinterpret_cast<const float2*>(from); }
 
-// x <- decay x + row y: a step of a column or a row of S or G.
-template <int D> __device__ __forceinline__ void advance(float (&x)[D], float decay, const float (&row)[D], float y)
+// x <- decay x + row y: a step of a column or a row of S or G. Rules that do not decay spare a product.
+template <bool DECAYS, int D> __device__ __forceinline__ void advance(float (&x)[D], float decay, const float (&row)[D], float y)
 {
 #pragma unroll
-    for (int i = 0; i < D; i++) x[i] = fmaf(row[i], y, decay * x[i]);
+    for (int i = 0; i < D; i++) x[i] = fmaf(row[i], y, DECAYS ? decay * x[i] : x[i]);
 }
+
+// A thread's number of each token to where it is wanted.
+template <typename T, int D> __device__ __forceinline__ void write_column(const Target& to, const Rows<D>& from, i64 place, int stride, int count)
+{
+    if (!to.to) return;
+#pragma unroll 4
+    for (int t = 0; t < count; t++, place += stride) write<T>(to, place, from.of[t][threadIdx.x % D]);
+}
+
+// The instances of a kernel template `name<T, D, DECAYS>(const Args&)` for heads of at most D x D; rules that do not decay spare much.
+#define SMALL_KERNELS(name, Args, D, threads)                                                                                                      \
+    extern "C" __global__ void __launch_bounds__(threads) name##_##D##_float32(const Args g) { name<float, D, false>(g); }                         \
+    extern "C" __global__ void __launch_bounds__(threads) name##_##D##_bfloat16(const Args g) { name<bf16, D, false>(g); }                         \
+    extern "C" __global__ void __launch_bounds__(threads) name##_##D##_decays_float32(const Args g) { name<float, D, true>(g); }                   \
+    extern "C" __global__ void __launch_bounds__(threads) name##_##D##_decays_bfloat16(const Args g) { name<bf16, D, true>(g); }

@@ -8,7 +8,7 @@ struct SmallBackArgs
     Target query, key, value, beta_target, log_decay_target, initial;
     SmallKept kept;
     float *grad_state, *grad_update;   // G after each tile and du, as `kept`
-    SmallSizes n; int decays;
+    SmallSizes n;
 };
 
 // ------------------------------------------------------------------------------------------------------------------------------ the walk
@@ -18,7 +18,7 @@ constexpr int GROUPS = 8;          // of threads in a block, each with a head of
 template <int D> struct WalkTile { Rows<D> key, query, out; TokenCoefficients tokens[D]; };
 
 // Thread i of a group has column i of G.
-template <typename T, int D> __device__ __forceinline__ void delta_small_backward(const SmallBackArgs& g)
+template <typename T, int D, bool DECAYS> __device__ __forceinline__ void delta_small_backward(const SmallBackArgs& g)
 {
     __shared__ __align__(16) WalkTile<D> tiles[GROUPS];
     const SmallSizes& n = g.n;
@@ -26,42 +26,37 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_backwar
     const bool is_real = pair < n.pairs;
     const Place<D> at(n, min(pair, n.pairs - 1));
     const int lane = at.lane;
+    const bool is_value = lane < n.value_dim;
     WalkTile<D>& tile = tiles[threadIdx.x / D];
-    const Column<T> keys = key_column<T>(g.k, n, at), queries = key_column<T>(g.q, n, at), outs = value_column<T>(g.grad_output, n, at);
+    TileReader<T, D> keys = key_reader<T>(g.k, n, at), queries = key_reader<T>(g.q, n, at), outs = value_reader<T>(g.grad_output, n, at);
     float column[D];
 #pragma unroll
-    for (int i = 0; i < D; i++) column[i] = g.grad_final && outs.is_there && i < n.key_dim ? g.grad_final[((i64)at.pair * n.key_dim + i) * n.value_dim + lane] : 0.f;
+    for (int i = 0; i < D; i++) column[i] = g.grad_final && is_value && i < n.key_dim ? g.grad_final[((i64)at.pair * n.key_dim + i) * n.value_dim + lane] : 0.f;
 
     // The tile before is on its way while one is worked at.
-    T k[D], q[D], out[D];
     TokenCoefficients own;
     auto fetch = [&](int number)
     {
-        const int start = number * D;
-#pragma unroll
-        for (int t = 0; t < D; t++) { k[t] = keys.read(start, t); q[t] = queries.read(start, t); out[t] = outs.read(start, t); }
+        keys.fetch(number * D);
+        queries.fetch(number * D);
+        outs.fetch(number * D);
         own = g.kept.coefficients[at.tile(n, number) + lane];
     };
     fetch(n.tiles - 1);
     for (int number = n.tiles - 1; number >= 0; number--)
     {
         const int start = number * D;
-        float* grad_state = g.grad_state + at.tile(n, number) * D + lane;
-        float* grad_update = g.grad_update + at.tile(n, number) * D + lane;
+        const i64 place = at.tile(n, number) * D + lane;
         if (is_real)
         {
 #pragma unroll
-            for (int i = 0; i < D; i++) grad_state[i * D] = column[i];
+            for (int i = 0; i < D; i++) g.grad_state[place + i * D] = column[i];
         }
         tile.tokens[lane] = own;
         __syncwarp();
-#pragma unroll
-        for (int t = 0; t < D; t++)
-        {
-            tile.key.of[t][lane] = keys.use(k[t], start, t) * tile.tokens[t].inv;
-            tile.query.of[t][lane] = queries.use(q[t], start, t);
-            tile.out.of[t][lane] = n.scale * outs.use(out[t], start, t);
-        }
+        keys.put(tile.key, start, [&](int t) { return tile.tokens[t].inv; });
+        queries.put(tile.query, start, as_it_is);
+        outs.put(tile.out, start, [&](int) { return n.scale; });
         __syncwarp();
         fetch(max(number - 1, 0));
 
@@ -71,15 +66,15 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_backwar
             const TokenCoefficients c = tile.tokens[t];
             float row[D];
             load_row<D>(row, tile.query.of[t]);
-            advance<D>(column, 1.f, row, tile.out.of[t][lane]);
+            advance<false>(column, 1.f, row, tile.out.of[t][lane]);
             load_row<D>(row, tile.key.of[t]);
             const float du = dot<D>(row, column);
-            if (is_real) grad_update[t * D] = du;
-            advance<D>(column, c.decay, row, -c.erase * du);
+            if (is_real) g.grad_update[place + t * D] = du;
+            advance<DECAYS>(column, c.decay, row, -c.erase * du);
         }
         __syncwarp();   // the tile may be overwritten
     }
-    if (g.initial.to && is_real && outs.is_there)
+    if (g.initial.to && is_real && is_value)
     {
 #pragma unroll
         for (int i = 0; i < D; i++)
@@ -119,8 +114,8 @@ template <int D> struct RowPair
     }
     __device__ __forceinline__ void advance_by(float decay, float2 rows, const float (&y)[H])
     {
-        advance<H>(x[0], decay, y, rows.x);
-        advance<H>(x[1], decay, y, rows.y);
+        advance<true>(x[0], decay, y, rows.x);   // by 1 costs no product
+        advance<true>(x[1], decay, y, rows.y);
     }
 };
 // From the parts of two rows that two threads have each, the sum of one row to each: the even thread takes the first.
@@ -130,16 +125,8 @@ __device__ __forceinline__ float own_sum(float first, float second)
     return (is_odd ? second : first) + __shfl_xor_sync(0xFFFFFFFFu, is_odd ? first : second, 1);
 }
 
-// A thread's number of each token into a gradient, where it is wanted.
-template <typename T, int D> __device__ __forceinline__ void write_column(const Target& to, const Rows<D>& from, i64 place, int stride, int count)
-{
-    if (!to.to) return;
-#pragma unroll 4
-    for (int t = 0; t < count; t++, place += stride) write<T>(to, place, from.of[t][threadIdx.x % D]);
-}
-
 // A group per tile of a head, a warp per block. First with S forwards, then with G backwards; sums that leave a pair of threads are a token's scalars only.
-template <typename T, int D> __device__ __forceinline__ void delta_small_gradients(const SmallBackArgs& g)
+template <typename T, int D, bool DECAYS> __device__ __forceinline__ void delta_small_gradients(const SmallBackArgs& g)
 {
     constexpr int TILES = 32 / D, H = D / 2;
     __shared__ __align__(16) GradientTile<D> tiles[TILES];
@@ -150,7 +137,11 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
     const int lane = at.lane, row = lane & ~1, column = (lane & 1) * H, count = item < n.pairs * n.tiles ? min(D, n.time - start) : 0;
     GradientTile<D>& tile = tiles[threadIdx.x / D];
     DecayTile<D>& decays = reinterpret_cast<DecayTile<D>*>(room)[threadIdx.x / D];
-    const Column<T> keys = key_column<T>(g.k, n, at), queries = key_column<T>(g.q, n, at), values = value_column<T>(g.v, n, at), outs = value_column<T>(g.grad_output, n, at);
+    TileReader<T, D> keys = key_reader<T>(g.k, n, at), queries = key_reader<T>(g.q, n, at), values = value_reader<T>(g.v, n, at), outs = value_reader<T>(g.grad_output, n, at);
+    keys.fetch(start);
+    queries.fetch(start);
+    values.fetch(start);
+    outs.fetch(start);
     const i64 first = at.tile(n, number), scalar = at.scalar(n, min(start + lane, n.time - 1));
     const TokenCoefficients own = g.kept.coefficients[first + lane];
     const float beta = g.beta ? g.beta[scalar] : 1.f, log_decay = g.log_decay ? g.log_decay[scalar] : 0.f;
@@ -163,15 +154,10 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
         *reinterpret_cast<float4*>(tile.update.of[t] + j) = reinterpret_cast<const float4*>(g.kept.update + first * D)[piece];
         *reinterpret_cast<float4*>(tile.grad_update.of[t] + j) = reinterpret_cast<const float4*>(g.grad_update + first * D)[piece];
     }
-#pragma unroll 8
-    for (int t = 0; t < D; t++)
-    {
-        const T k = keys.read(start, t), q = queries.read(start, t), v = values.read(start, t), out = outs.read(start, t);
-        tile.key.of[t][lane] = keys.use(k, start, t) * tile.tokens[t].inv;
-        tile.query.of[t][lane] = queries.use(q, start, t);
-        tile.value.of[t][lane] = values.use(v, start, t);
-        tile.out.of[t][lane] = n.scale * outs.use(out, start, t);
-    }
+    keys.put(tile.key, start, [&](int t) { return tile.tokens[t].inv; });
+    queries.put(tile.query, start, as_it_is);
+    values.put(tile.value, start, as_it_is);
+    outs.put(tile.out, start, [&](int) { return n.scale; });
     RowPair<D> s, grad;
     float y[H];
     s.load(g.kept.state + first * D, D, row, column);
@@ -182,7 +168,7 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
 #pragma unroll 1
     for (int part = 0; part < D / PART; part++)
     {
-        if (g.decays) s.store(decays.state[part][0], D + 4, row, column);
+        if (DECAYS) s.store(decays.state[part][0], D + 4, row, column);
 #pragma unroll
         for (int i = 0; i < PART; i++)
         {
@@ -190,7 +176,7 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
             load_row<H>(y, tile.grad_update.of[t] + column);
             tile.recalled.of[t][lane] = own_sum(dot<H>(s.x[0], y), dot<H>(s.x[1], y));
             load_row<H>(y, tile.update.of[t] + column);
-            s.advance_by(tile.tokens[t].decay, two(tile.key.of[t] + row), y);
+            s.advance_by(DECAYS ? tile.tokens[t].decay : 1.f, two(tile.key.of[t] + row), y);
             load_row<H>(y, tile.out.of[t] + column);
             tile.value.of[t][lane] = own_sum(dot<H>(s.x[0], y), dot<H>(s.x[1], y));
         }
@@ -204,7 +190,7 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
     for (int part = D / PART - 1; part >= 0; part--)
     {
         RowPair<D> before[PART];
-        if (g.decays)
+        if (DECAYS)
         {
             before[0].load(decays.state[part][0], D + 4, row, column);
 #pragma unroll
@@ -223,12 +209,12 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
             const TokenCoefficients c = tile.tokens[t];
             load_row<H>(y, tile.out.of[t] + column);
             grad.advance_by(1.f, two(tile.query.of[t] + row), y);
-            if (g.decays) decays.kept.of[t][lane] = own_sum(dot<H>(grad.x[0], before[i].x[0]), dot<H>(grad.x[1], before[i].x[1]));
+            if (DECAYS) decays.kept.of[t][lane] = own_sum(dot<H>(grad.x[0], before[i].x[0]), dot<H>(grad.x[1], before[i].x[1]));
             load_row<H>(y, tile.update.of[t] + column);
             tile.recalled.of[t][lane] = own_sum(dot<H>(grad.x[0], y), dot<H>(grad.x[1], y)) - c.erase * tile.recalled.of[t][lane];
             load_row<H>(y, tile.grad_update.of[t] + column);
             const float2 key = two(tile.key.of[t] + row);
-            grad.advance_by(c.decay, make_float2(-c.erase * key.x, -c.erase * key.y), y);
+            grad.advance_by(DECAYS ? c.decay : 1.f, make_float2(-c.erase * key.x, -c.erase * key.y), y);
         }
     }
     __syncwarp();
@@ -241,7 +227,7 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
         // dk: what a unit key cannot follow is taken out, what acts through |k|^2 put in.
         tile.tokens[lane].erase = 2.f * (grad_erase * d.en_lambda + grad_write * d.wn_lambda) / own.inv - radial * own.inv;
         if (g.beta_target.to) write<float>(g.beta_target, scalar, grad_erase * d.en_beta + grad_write * d.wn_beta);
-        if (g.decays && g.log_decay_target.to)
+        if (DECAYS && g.log_decay_target.to)
         {
             float kept = 0.f;
 #pragma unroll
@@ -259,20 +245,15 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_gradien
     }
     const i64 key_at = at.key(n, start), head_key_at = at.scalar(n, start) * n.key_dim + lane;
     const int per_token = n.heads * n.key_dim;
-    if (values.is_there) write_column<T, D>(g.value, tile.grad_update, at.value(n, start), values.stride, count);
-    if (!keys.is_there) return;
+    if (lane < n.value_dim) write_column<T, D>(g.value, tile.grad_update, at.value(n, start), values.stride, count);
+    if (lane >= n.key_dim) return;
     if (g.head_query) write_column<float, D>({ g.head_query, 0 }, tile.value, head_key_at, per_token, count);
     else write_column<T, D>(g.query, tile.value, key_at, keys.stride, count);
     if (g.head_key) write_column<float, D>({ g.head_key, 0 }, tile.recalled, head_key_at, per_token, count);
     else write_column<T, D>(g.key, tile.recalled, key_at, keys.stride, count);
 }
 
-template <typename T> __device__ __forceinline__ void delta_small_backward_8(const SmallBackArgs& g) { delta_small_backward<T, 8>(g); }
-template <typename T> __device__ __forceinline__ void delta_small_backward_16(const SmallBackArgs& g) { delta_small_backward<T, 16>(g); }
-template <typename T> __device__ __forceinline__ void delta_small_gradients_8(const SmallBackArgs& g) { delta_small_gradients<T, 8>(g); }
-template <typename T> __device__ __forceinline__ void delta_small_gradients_16(const SmallBackArgs& g) { delta_small_gradients<T, 16>(g); }
-
-BOTH_TYPES(delta_small_backward_8, SmallBackArgs, 8 * GROUPS)
-BOTH_TYPES(delta_small_backward_16, SmallBackArgs, 16 * GROUPS)
-BOTH_TYPES(delta_small_gradients_8, SmallBackArgs, 32)
-BOTH_TYPES(delta_small_gradients_16, SmallBackArgs, 32)
+SMALL_KERNELS(delta_small_backward, SmallBackArgs, 8, 8 * GROUPS)
+SMALL_KERNELS(delta_small_backward, SmallBackArgs, 16, 16 * GROUPS)
+SMALL_KERNELS(delta_small_gradients, SmallBackArgs, 8, 32)
+SMALL_KERNELS(delta_small_gradients, SmallBackArgs, 16, 32)

@@ -13,7 +13,7 @@ struct SmallArgs
 
 template <int D> struct ForwardTile { Rows<D> key, query, value; TokenCoefficients tokens[D]; };
 
-template <typename T, int D> __device__ __forceinline__ void delta_small_forward(const SmallArgs& g)
+template <typename T, int D, bool DECAYS> __device__ __forceinline__ void delta_small_forward(const SmallArgs& g)
 {
     __shared__ __align__(16) ForwardTile<D> tiles[GROUPS];
     const SmallSizes& n = g.n;
@@ -21,20 +21,20 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_forward
     const bool is_real = pair < n.pairs, keeps = g.kept.state && is_real;
     const Place<D> at(n, min(pair, n.pairs - 1));
     const int lane = at.lane;
+    const bool is_value = lane < n.value_dim;
     ForwardTile<D>& tile = tiles[threadIdx.x / D];
-    const Column<T> keys = key_column<T>(g.k, n, at), queries = key_column<T>(g.q, n, at), values = value_column<T>(g.v, n, at);
-    const bool has_output = is_real && values.is_there;
+    TileReader<T, D> keys = key_reader<T>(g.k, n, at), queries = key_reader<T>(g.q, n, at), values = value_reader<T>(g.v, n, at);
     float state[D];
 #pragma unroll
-    for (int i = 0; i < D; i++) state[i] = g.initial && values.is_there && i < n.key_dim ? g.initial[((i64)at.pair * n.key_dim + i) * n.value_dim + lane] : 0.f;
+    for (int i = 0; i < D; i++) state[i] = g.initial && is_value && i < n.key_dim ? g.initial[((i64)at.pair * n.key_dim + i) * n.value_dim + lane] : 0.f;
 
     // The next tile is on its way while one is worked at.
-    T k[D], q[D], v[D];
     float beta = 1.f, log_decay = 0.f;
     auto fetch = [&](int start)
     {
-#pragma unroll
-        for (int t = 0; t < D; t++) { k[t] = keys.read(start, t); q[t] = queries.read(start, t); v[t] = values.read(start, t); }
+        keys.fetch(start);
+        queries.fetch(start);
+        values.fetch(start);
         const i64 scalar = at.scalar(n, min(start + lane, n.time - 1));
         if (g.beta) beta = g.beta[scalar];
         if (g.log_decay) log_decay = g.log_decay[scalar];
@@ -43,25 +43,19 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_forward
     for (int number = 0; number < n.tiles; number++)
     {
         const int start = number * D;
-        float row[D];
         if (keeps)
         {
 #pragma unroll
             for (int i = 0; i < D; i++) g.kept.state[(at.tile(n, number) + i) * D + lane] = state[i];
         }
-#pragma unroll
-        for (int t = 0; t < D; t++)
-        {
-            tile.key.of[t][lane] = keys.use(k[t], start, t);
-            tile.query.of[t][lane] = queries.use(q[t], start, t);
-            tile.value.of[t][lane] = values.use(v[t], start, t);
-        }
+        keys.put(tile.key, start, as_it_is);
+        queries.put(tile.query, start, as_it_is);
+        values.put(tile.value, start, as_it_is);
         __syncwarp();
-        load_row<D>(row, tile.key.of[lane]);
         TokenCoefficients own = { 0.f, 0.f, 1.f, 0.f };
         if (start + lane < n.time)
         {
-            const Scalars s = coefficients(n.rule, dot<D>(row, row), beta, log_decay);
+            const Scalars s = coefficients(n.rule, row_product<D>(tile.key.of[lane], tile.key.of[lane]), beta, log_decay);
             const float decay = expf(s.logg);
             own = { s.en * decay, s.wn, decay, s.inv };
         }
@@ -73,23 +67,24 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_forward
         __syncwarp();
         fetch(start + D);
 
-        T* output = (T*)g.output + at.value(n, start);
+        // Outputs take the place of values.
         float* update = g.kept.update + at.tile(n, number) * D + lane;
 #pragma unroll 4
         for (int t = 0; t < D; t++)
         {
             const TokenCoefficients c = tile.tokens[t];
+            float row[D];
             load_row<D>(row, tile.key.of[t]);
             const float u = c.write * tile.value.of[t][lane] - c.erase * dot<D>(row, state);
             if (keeps) update[t * D] = u;
-            advance<D>(state, c.decay, row, u);
+            advance<DECAYS>(state, c.decay, row, u);
             load_row<D>(row, tile.query.of[t]);
-            const float o = n.scale * dot<D>(row, state);
-            if (has_output && start + t < n.time) store(output, (i64)t * values.stride, o);
+            tile.value.of[t][lane] = n.scale * dot<D>(row, state);
         }
+        if (is_real && is_value) write_column<T, D>({ g.output, 0 }, tile.value, at.value(n, start), n.heads * n.value_dim, min(D, n.time - start));
         __syncwarp();   // the tile may be overwritten
     }
-    if (g.final_state && has_output)
+    if (g.final_state && is_real && is_value)
     {
 #pragma unroll
         for (int i = 0; i < D; i++)
@@ -97,8 +92,5 @@ template <typename T, int D> __device__ __forceinline__ void delta_small_forward
     }
 }
 
-template <typename T> __device__ __forceinline__ void delta_small_forward_8(const SmallArgs& g) { delta_small_forward<T, 8>(g); }
-template <typename T> __device__ __forceinline__ void delta_small_forward_16(const SmallArgs& g) { delta_small_forward<T, 16>(g); }
-
-BOTH_TYPES(delta_small_forward_8, SmallArgs, 8 * GROUPS)
-BOTH_TYPES(delta_small_forward_16, SmallArgs, 16 * GROUPS)
+SMALL_KERNELS(delta_small_forward, SmallArgs, 8, 8 * GROUPS)
+SMALL_KERNELS(delta_small_forward, SmallArgs, 16, 16 * GROUPS)
