@@ -84,9 +84,32 @@ internal static class SafetensorsConversion
         where T : unmanaged, INumber<T>
     {
         ReadOnlySpan<ushort> values = MemoryMarshal.Cast<byte, ushort>(source);
+        if (typeof(T) == typeof(float))
+        {
+            ToSingleBits(values, MemoryMarshal.Cast<T, uint>(destination));
+            return;
+        }
+
         for (int i = 0; i < destination.Length; i++)
         {
             destination[i] = T.CreateChecked(BitConverter.UInt32BitsToSingle((uint)values[i] << 16));
+        }
+    }
+
+    /// <summary>The bits of a bfloat16 are the upper half of a float32's: what most model folders take to load.</summary>
+    private static void ToSingleBits(ReadOnlySpan<ushort> source, Span<uint> destination)
+    {
+        int i = 0;
+        for (; i + Vector<ushort>.Count <= destination.Length; i += Vector<ushort>.Count)
+        {
+            Vector.Widen(new Vector<ushort>(source[i..]), out Vector<uint> low, out Vector<uint> high);
+            (low << 16).CopyTo(destination[i..]);
+            (high << 16).CopyTo(destination[(i + Vector<uint>.Count)..]);
+        }
+
+        for (; i < destination.Length; i++)
+        {
+            destination[i] = (uint)source[i] << 16;
         }
     }
 }

@@ -15,7 +15,7 @@ namespace ExactFlow.Tensors.Files;
 /// </remarks>
 public sealed class SafetensorsFile : IDisposable
 {
-    private const int ChunkBytes = 1 << 14;
+    private const int ChunkBytes = 1 << 16;
     private readonly SafeFileHandle? handle;
     private readonly ReadOnlyMemory<byte> contents;
     private readonly SafetensorsHeader header;

@@ -11,11 +11,12 @@ namespace ExactFlow.Tensors.Files;
 /// What is mapped is the file that was open, not its name: replacing, renaming or deleting it changes nothing here. A file that is changed in place is another matter. What is
 /// written to it shows in pages that were not touched yet, and if it is cut off, touching a page behind its new end makes the system end the process, which no program can catch. Files of this
 /// project are always replaced (<see cref="AtomicFile"/>), but other programs may overwrite one in place; so a file on a network, whose other users are on other machines, is not
-/// mapped, and whoever must survive that reads instead.
+/// mapped, and <c>EXACTFLOW_MAP=0</c> in the environment has everything read.
 /// Used by one thread, that of the device.
 /// </remarks>
 public sealed unsafe class SafetensorsMapping : IDisposable
 {
+    private const string Setting = "EXACTFLOW_MAP";
     private readonly MemoryMappedFile file;
     private readonly MemoryMappedViewAccessor view;
     private readonly nint start;
@@ -61,10 +62,10 @@ public sealed unsafe class SafetensorsMapping : IDisposable
         }
     }
 
-    /// <summary>Maps an open file, or returns null: on a network, where bytes have another order, and where the system does not map it.</summary>
+    /// <summary>Maps an open file, or returns null: on a network, where bytes have another order, where the environment forbids it, and where the system does not map it.</summary>
     internal static SafetensorsMapping? TryMap(string path, SafeFileHandle handle)
     {
-        if (!BitConverter.IsLittleEndian || IsOnNetwork(path))
+        if (!BitConverter.IsLittleEndian || Environment.GetEnvironmentVariable(Setting) == "0" || IsOnNetwork(path))
         {
             return null;
         }

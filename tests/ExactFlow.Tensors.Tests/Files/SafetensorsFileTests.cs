@@ -163,6 +163,18 @@ public class SafetensorsFileTests
         Assert.Equal(8, file.Read<byte>("x")[8]);
     }
 
+    /// <summary>All of them, and an odd number more: bits are kept, those of NaN too.</summary>
+    [Fact]
+    public void EveryBFloat16IsTheUpperHalfOfAFloat()
+    {
+        const int Count = (1 << 16) + 7;
+        byte[] head = SafetensorsBytes.Make($$$$"""{"a":{"dtype":"BF16","shape":[{{{{Count}}}}],"data_offsets":[0,{{{{2 * Count}}}}]}}""");
+        byte[] data = [.. Enumerable.Range(0, Count).SelectMany(i => BitConverter.GetBytes((ushort)i))];
+        using var file = SafetensorsFile.Parse((byte[])[.. head, .. data]);
+        Assert.Equal(Enumerable.Range(0, Count).Select(i => (uint)(ushort)i << 16), file.Read<float>("a").Select(BitConverter.SingleToUInt32Bits));
+        Assert.Equal(file.Read<float>("a").Select(value => (double)value), file.Read<double>("a"));
+    }
+
     /// <summary>A sparse file of 5 GB, which takes no room on the disk.</summary>
     [Fact]
     public void FilesBeyondTwoGigabytesAreReadAtTheirEnd()

@@ -122,6 +122,12 @@ public sealed class MadTrainerTests
             loop.Read();
         }
 
+        // Ten steps: kernels and products alone, which is what makes a graph cheap to launch.
+        string[] names = [.. driver.Calls.Select(call => call.Split(' ')[0])];
+        int begin = Array.IndexOf(names, "cuStreamBeginCapture"), end = Array.IndexOf(names, "cuStreamEndCapture");
+        Assert.True(end - begin > 1000, $"{end - begin} calls are no ten steps.");
+        Assert.All(names[(begin + 1)..end], name => Assert.True(name is "cuLaunchKernel" or "cublasLtMatmul", name));
+
         int before = driver.Calls.Count;
         loop.Queue(3);
         string[] calls = [.. driver.Calls.Skip(before).Select(call => call.Split(' ')[0])];
