@@ -44,6 +44,9 @@ internal sealed class MadEagerLoop : MadLoop
     /// <inheritdoc/>
     public override int Pending => done.Count;
 
+    /// <summary>An epoch is done when it is queued.</summary>
+    public override int Ahead => 0;
+
     /// <inheritdoc/>
     public override void Queue(int epoch)
     {
