@@ -71,6 +71,7 @@ public sealed class MadTests
     [InlineData("training examples >= batch must hold", "run", "--out", "x", "--tasks", "compression", "--settings", "full", "--batch", "1024")]
     [InlineData("none of the tasks parity has such", "run", "--out", "x", "--tasks", "parity", "--settings", "vocab")]
     [InlineData("--settings takes names", "run", "--out", "x", "--settings", "ful")]
+    [InlineData("--extrapolate takes numbers from 2", "run", "--out", "x", "--extrapolate", "1e7")]
     [InlineData("--extrapolate takes whole numbers", "run", "--out", "x", "--extrapolate", "256.5")]
     [InlineData("--lr takes numbers", "run", "--out", "x", "--lr", "1e-3,fast")]
     [InlineData("There is no study", "report", "--study", "nowhere")]

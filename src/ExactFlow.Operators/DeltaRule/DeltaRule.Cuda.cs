@@ -33,7 +33,7 @@ internal static class DeltaRuleCuda
     public static DeltaRuleResult Apply(
         CudaDevice device, DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options, int segments = 0, int slices = 0)
     {
-        DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
+        DeltaRuleSizes sizes = Check(device, rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength ?? DeltaRuleCudaRun.ChunkLength);
         RequireChunkwise(device, options.Form);
 
         var inputs = new DeltaRuleCudaInputs(
@@ -60,7 +60,7 @@ internal static class DeltaRuleCuda
     /// <summary>Runs the recurrence for the state after it alone; see <see cref="DeltaRule.FinalState"/>. The kernels for tensor cores always make outputs, so it goes through those for all sizes.</summary>
     public static Tensor FinalState(CudaDevice device, DeltaRuleKind rule, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
     {
-        DeltaRuleSizes sizes = Check(device, rule, k, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
+        DeltaRuleSizes sizes = Check(device, rule, k, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength ?? DeltaRuleCudaRun.ChunkLength);
         RequireChunkwise(device, options.Form);
         var inputs = new DeltaRuleCudaInputs(rule, sizes, k, k, v, rule.UsesBeta ? beta : null, rule.Decays ? logDecay : null, options.InitialState, 1);
         bool record = device.CurrentStep is { RecordsGradients: true } && Array.Exists([k, v, beta, logDecay, options.InitialState], static input => input is { RequiresGrad: true });

@@ -194,7 +194,7 @@ public static unsafe class DeltaRule
 
     private static DeltaRuleCall<float> MakeCall(DeltaRuleKind rule, DeltaRuleSizes sizes, Tensor? q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
     {
-        DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options.Scale, options.ChunkLength);
+        DeltaRuleCall<float> call = MakeCall(rule, sizes, q, k, v, beta, logDecay, options.Scale, options.ChunkLength ?? DeltaRuleShapes.ChunkLength(sizes));
         call.Offsets = options.Offsets;
         call.InitialState = options.InitialState is { } state ? state.Floats : null;
         return call;

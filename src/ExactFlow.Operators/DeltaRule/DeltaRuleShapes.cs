@@ -7,8 +7,17 @@ internal static class DeltaRuleShapes
 {
     public const int MaxChunkLength = 256;
 
+    /// <summary>The least and the most tokens of a chunk whose length is left to us.</summary>
+    private const int LeastChosen = 16, MostChosen = 64;
+
+    /// <summary>
+    /// The chunk length where none is asked for. Triangles of a chunk cost <c>4 C (K + V)</c> a token beside <c>6 K V</c> for the state: a chunk about as long as
+    /// a head is wide keeps both alike.
+    /// </summary>
+    public static int ChunkLength(in DeltaRuleSizes sizes) => Math.Clamp((Math.Max(sizes.KeyDim, sizes.ValueDim) + LeastChosen - 1) / LeastChosen * LeastChosen, LeastChosen, MostChosen);
+
     public static DeltaRuleSizes Check(DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, DeltaRuleOptions options)
-        => Check(rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength);
+        => Check(rule, q, k, v, beta, logDecay, options.Offsets, options.InitialState, options.ChunkLength ?? MostChosen);
 
     public static DeltaRuleSizes Check(
         DeltaRuleKind rule, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? logDecay, SequenceOffsets? offsets, Tensor? state, int chunkLength)

@@ -77,10 +77,11 @@ internal static class MadRunCommand
         Option<double[]> lengths = Settings.Numbers(name, description, [], 2, 1 << 20);
         lengths.Validators.Add(result =>
         {
-            double[] odd = [.. result.GetValueOrDefault<double[]>().Where(length => length != Math.Floor(length))];
-            if (odd.Length > 0)
+            // The words themselves: asking for the value of an option that cannot be parsed throws.
+            string? broken = result.Tokens.SelectMany(token => token.Value.Split(',')).FirstOrDefault(text => double.TryParse(text, CultureInfo.InvariantCulture, out double length) && length != Math.Floor(length));
+            if (broken is not null)
             {
-                result.AddError(string.Create(CultureInfo.InvariantCulture, $"{name} takes whole numbers of tokens separated by commas, but one is {odd[0]}"));
+                result.AddError($"{name} takes whole numbers of tokens separated by commas, but one is '{broken}'");
             }
         });
         return lengths;

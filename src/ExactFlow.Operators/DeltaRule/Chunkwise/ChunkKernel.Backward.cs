@@ -23,7 +23,7 @@ internal unsafe partial struct ChunkKernel<TL, T>
         for (int chunk = lane.EndChunk - 1; chunk >= lane.FirstChunk; chunk--)
         {
             LoadState(ChunkState(chunk), w.State);
-            LoadChunk(chunk, call.HasOutput);
+            LoadChunk(chunk, call.HasOutput, isBackward: true);
             SolveUpdates(w.State);
             LoadGradOutputs();
             SolveGradUpdates();

@@ -20,6 +20,9 @@ internal unsafe partial struct ChunkKernel<TL, T>
     /// <summary>Keys shorter than 1e-6 are scaled by 1e6 instead of to unit length.</summary>
     private const double SmallestLambda = 1e-12;
 
+    /// <summary>Tokens by which keys are fetched ahead of their use.</summary>
+    private const int KeysAhead = 8;
+
     /// <summary>Decays below e^-10000 per token are taken as that: still exactly zero, and differences of sums stay numbers.</summary>
     private const double SmallestLogDecay = -1e4;
 
@@ -71,12 +74,12 @@ internal unsafe partial struct ChunkKernel<TL, T>
     }
 
     /// <summary>Chooses a chunk, reads its keys and, if wanted, queries, evaluates the rule, and forms A and P.</summary>
-    private void LoadChunk(int chunk, bool wantQueries = true)
+    private void LoadChunk(int chunk, bool wantQueries = true, bool isBackward = false)
     {
         int first = chunk * call.ChunkLength;
         token = call.FirstToken(lane.Sequence) + first;
         count = Math.Min(call.ChunkLength, call.Length(lane.Sequence) - first);
-        LoadKeys();
+        LoadKeys(wantQueries, isBackward);
         if (wantQueries)
         {
             LoadQueries();
@@ -100,11 +103,12 @@ internal unsafe partial struct ChunkKernel<TL, T>
         }
     }
 
-    private readonly void LoadKeys()
+    private readonly void LoadKeys(bool wantQueries, bool isBackward)
     {
         double logDecay = 0;
         for (int t = 0; t < count; t++)
         {
+            FetchToken(t, wantQueries, isBackward);
             T* k = call.Key + KeyAt(t);
             double lambda = double.CreateTruncating(Rows<TL, T>.Dot(k, k, KeyDim));
             DeltaCoefficients c = call.Rule.Evaluate(call.BetaAt(ScalarAt(t)), lambda, call.LogDecayAt(ScalarAt(t)));
@@ -125,6 +129,28 @@ internal unsafe partial struct ChunkKernel<TL, T>
 
         Rows<TL, T>.ClearPadding(w.Keys, w.KeyRow, count);
         Rows<TL, T>.ClearPadding(w.ErasingKeys, w.KeyRow, count);
+    }
+
+    /// <summary>
+    /// Fetches what later loops over the chunk read and write: rows of one head lie as far apart as all heads are wide, which the hardware does not guess, least
+    /// of all where a head is a line or two. Rules take their time, so the keys need only be a few tokens ahead.
+    /// </summary>
+    private readonly void FetchToken(int t, bool wantQueries, bool isBackward)
+    {
+        Rows<TL, T>.Fetch(call.Key + KeyAt(t + KeysAhead), KeyDim);
+        Rows<TL, T>.Fetch(call.Value + ValueAt(t), lane.Columns);
+        if (wantQueries)
+        {
+            Rows<TL, T>.Fetch(call.Query + KeyAt(t), KeyDim);
+            Rows<TL, T>.Fetch((isBackward ? call.GradOutput : call.Output) + ValueAt(t), lane.Columns);
+        }
+
+        if (isBackward)
+        {
+            Rows<TL, T>.Fetch(call.GradQuery.Pointer + KeyAt(t), KeyDim);
+            Rows<TL, T>.Fetch(call.GradKey.Pointer + KeyAt(t), KeyDim);
+            Rows<TL, T>.Fetch(call.GradValue.Pointer + ValueAt(t), lane.Columns);
+        }
     }
 
     private readonly void LoadQueries()

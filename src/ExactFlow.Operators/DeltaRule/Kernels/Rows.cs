@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace ExactFlow.Operators;
 
@@ -81,6 +82,19 @@ internal static unsafe class Rows<TL, T>
         if (i < count)
         {
             (TL.LoadPartial(x + i, count - i) * TL.LoadPartial(y + i, count - i)).StorePartial(y + i, count - i);
+        }
+    }
+
+    /// <summary>Fetches a row into the first cache; null, or beyond the end of a tensor, this does nothing.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Fetch(T* row, int count)
+    {
+        if (Sse.IsSupported)
+        {
+            for (int i = 0; i < count; i += TL.Count)
+            {
+                Sse.Prefetch0(row + i);
+            }
         }
     }
 

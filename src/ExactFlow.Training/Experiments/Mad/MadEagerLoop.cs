@@ -5,9 +5,12 @@ using ExactFlow.Tensors.Autograd;
 
 namespace ExactFlow.Training.Experiments.Mad;
 
-/// <summary>The loop on a CPU: operator by operator.</summary>
+/// <summary>The loop on a CPU: operator by operator, and a batch in parts whose gradients are added.</summary>
 internal sealed class MadEagerLoop : MadLoop
 {
+    /// <summary>Tokens of a part of a batch. Its activations stay in the last cache, where those of a whole batch go through memory at every operator.</summary>
+    private const int PartTokens = 4096;
+
     private readonly Device device;
     private readonly MadModel model;
     private readonly MadTraining training;
@@ -18,13 +21,14 @@ internal sealed class MadEagerLoop : MadLoop
     private readonly int[] inputs;
     private readonly int[] targets;
     private readonly int steps;
+    private readonly int partTokens;
     private readonly Tensor testInputs;
     private readonly Tensor testTargets;
     private readonly Tensor hits;
 
-    public MadEagerLoop(Device device, MadModel model, MadTraining training, MadExamples train, MadExamples test)
+    public MadEagerLoop(Device device, MadModel model, MadTraining training, MadExamples train, MadExamples test, int partTokens = PartTokens)
     {
-        (this.device, this.model, this.training, this.train) = (device, model, training, train);
+        (this.device, this.model, this.training, this.train, this.partTokens) = (device, model, training, train, partTokens);
         steps = train.Count / training.Batch;
         order = Order(training, train.Count);
         inputs = new int[training.Batch * train.Length];
@@ -39,6 +43,9 @@ internal sealed class MadEagerLoop : MadLoop
 
     /// <inheritdoc/>
     public override int Pending => done.Count;
+
+    /// <summary>An epoch is done when it is queued.</summary>
+    public override int Ahead => 0;
 
     /// <inheritdoc/>
     public override void Queue(int epoch)
@@ -71,7 +78,7 @@ internal sealed class MadEagerLoop : MadLoop
 
     private (double Loss, bool Applied) Step(int position, float rate)
     {
-        int length = train.Length;
+        int length = train.Length, rows = Math.Clamp(partTokens / length, 1, training.Batch);
         for (int row = 0; row < training.Batch; row++)
         {
             int from = order[(position * training.Batch) + row] * length;
@@ -79,18 +86,30 @@ internal sealed class MadEagerLoop : MadLoop
             train.Targets.AsSpan(from, length).CopyTo(targets.AsSpan(row * length));
         }
 
-        double loss;
-        using (Step step = device.BeginStep())
+        double loss = 0;
+        int asked = Asked(targets);
+        for (int first = 0; first < training.Batch; first += rows)
         {
-            step.ReleasesBehindBackward = true;
-            Shape shape = [training.Batch, length];
-            Tensor mean = model.Loss(device.From<int>(inputs, shape), device.From<int>(targets, shape));
-            loss = mean.Item();
-            mean.Backward();
+            loss += AddGradients(first * length, [Math.Min(rows, training.Batch - first), length], asked);
         }
 
         AdamWResult result = optimizer.ClipAndStep(rate, 0);
         optimizer.ClearGradients();
         return (loss, result.Applied);
     }
+
+    /// <summary>Adds the gradients of a part of the batch; returns its part of the batch's mean loss.</summary>
+    private double AddGradients(int start, Shape shape, int askedOfBatch)
+    {
+        ReadOnlySpan<int> partTargets = targets.AsSpan(start, (int)shape.Count);
+        float share = (float)Asked(partTargets) / askedOfBatch;
+        using Step step = device.BeginStep();
+        step.ReleasesBehindBackward = true;
+        Tensor mean = model.Loss(device.From<int>(inputs.AsSpan(start, partTargets.Length), shape), device.From<int>(partTargets, shape));
+        double loss = share * mean.Item();
+        mean.Backward(device.From<float>([share], []));
+        return loss;
+    }
+
+    private static int Asked(ReadOnlySpan<int> targets) => targets.Length - targets.Count(MadTask.Ignored);
 }

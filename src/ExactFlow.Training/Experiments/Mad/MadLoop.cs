@@ -12,6 +12,9 @@ internal abstract class MadLoop : IDisposable
     /// <summary>Epochs queued and not read.</summary>
     public abstract int Pending { get; }
 
+    /// <summary>Epochs that are queued before the first is read, so that the device need not wait.</summary>
+    public virtual int Ahead => 1;
+
     /// <summary>A loop for a device.</summary>
     /// <param name="model">What is trained.</param>
     /// <param name="training">How.</param>

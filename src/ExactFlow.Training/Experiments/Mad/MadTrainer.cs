@@ -64,12 +64,12 @@ public static class MadTrainer
         bool isEnough = false;
         using (var loop = MadLoop.On(device, model, training, train, test))
         {
-            // An epoch is read while the next one runs: a solved task trains for one epoch too many, which is not counted.
+            // On a GPU an epoch is read while the next one runs: a solved task trains for one epoch too many, which is not counted.
             for (int epoch = 0; epoch < training.Epochs && !isEnough; epoch++)
             {
                 stop.ThrowIfCancellationRequested();
                 loop.Queue(epoch);
-                if (epoch > 0)
+                if (loop.Pending > loop.Ahead)
                 {
                     Note(loop.Read());
                 }

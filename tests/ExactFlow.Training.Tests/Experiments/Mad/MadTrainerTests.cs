@@ -138,6 +138,32 @@ public sealed class MadTrainerTests
     }
 
     [Fact]
+    public void Parts_of_a_batch_add_up_to_the_whole_batch()
+    {
+        // At test time sequences ask for different numbers of values: parts weigh by what they ask for. Five rows in parts of two.
+        MadTaskKind kind = MadTaskKind.Parse("in_context_recall");
+        MadTask task = kind.Create(kind.Baseline with { Vocabulary = 6, Length = 8 });
+        MadExamples examples = MadExamples.Generate(task, MadSplit.Test, 1, 10);
+        MadTraining training = Training("efla", 6, width: 16) with { Epochs = 3, Batch = 5, LearningRate = 1e-2 };
+        using var device = new CpuDevice(1);
+        MadEpoch[] Train(int partTokens)
+        {
+            using var model = new MadModel(device, training.Model, 1);
+            using var loop = new MadEagerLoop(device, model, training, examples, examples, partTokens);
+            return [.. Enumerable.Range(0, 3).Select(epoch =>
+            {
+                loop.Queue(epoch);
+                return loop.Read();
+            })];
+        }
+
+        MadEpoch[] whole = Train(1000), parts = Train(2 * task.InputLength);
+        Assert.All(whole.Zip(parts), pair => Assert.Equal(pair.First.Loss, pair.Second.Loss, 1e-5 * pair.First.Loss));
+        Assert.True(whole[2].Loss < whole[0].Loss);
+        Assert.Equal(2, parts[2].Applied);
+    }
+
+    [Fact]
     public void A_training_that_is_given_up_says_so_and_leaves_nothing_behind()
     {
         MadTaskKind kind = MadTaskKind.Parse("parity");
