@@ -21,10 +21,11 @@ public sealed unsafe class CudaDevice : Device
     private static nint contextOfThread;
 
     /// <summary>
-    /// Devices of one process capture and start products one after the other: a product loads its kernel at the first use, for which the driver may have to wait for
-    /// all streams, and it cannot wait for one that is being captured. Replays are free of it.
+    /// Taken for captures, and by whatever makes the driver wait for a whole GPU: loading and unloading kernels, page-locked memory, the beginning and the end of a device
+    /// and of its product library. Such a wait includes streams of other devices (lanes) of the process and breaks the capture of one that is being captured; the next
+    /// call there fails, a product with no more than CUBLAS_STATUS_EXECUTION_FAILED. Replays, copies and launches are free of it. A thread may take it again.
     /// </summary>
-    private static readonly Lock OneAtATime = new();
+    internal static readonly Lock OneAtATime = new();
 
     private readonly int device;
     private readonly nint context;
@@ -46,6 +47,7 @@ public sealed unsafe class CudaDevice : Device
         Constants = new CudaConstants(this);
         this.matrices = matrices;
         Kernels = new KernelLibrary(this, compiler ?? new NvrtcCompiler(Name), cache ?? new KernelCache());
+        using Lock.Scope alone = OneAtATime.EnterScope();
         device = Find(ordinal);
         Check(driver.PrimaryContextRetain(out context, device), "cuDevicePrimaryCtxRetain");
         try
@@ -308,6 +310,7 @@ public sealed unsafe class CudaDevice : Device
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
+        using Lock.Scope alone = OneAtATime.EnterScope();
         try
         {
             Kernels.Dispose();

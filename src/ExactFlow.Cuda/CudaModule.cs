@@ -16,6 +16,7 @@ public sealed class CudaModule : IDisposable
     {
         ArgumentNullException.ThrowIfNull(device);
         this.device = device;
+        using Lock.Scope alone = CudaDevice.OneAtATime.EnterScope();
         device.UseOnThisThread();
         device.Check(device.Driver.ModuleLoadData(out handle, image), "cuModuleLoadData");
     }
@@ -30,6 +31,7 @@ public sealed class CudaModule : IDisposable
     public CudaFunction Function(string name, int sharedBytes = 0, bool sharesMultiprocessors = false)
     {
         ObjectDisposedException.ThrowIf(handle == 0, this);
+        using Lock.Scope alone = CudaDevice.OneAtATime.EnterScope();
         device.UseOnThisThread();
         device.Check(device.Driver.ModuleGetFunction(out nint function, handle, name), "cuModuleGetFunction", name);
         if (sharedBytes > SharedBytesWithoutAsking)
@@ -52,6 +54,7 @@ public sealed class CudaModule : IDisposable
         {
             nint unloaded = handle;
             handle = 0;
+            using Lock.Scope alone = CudaDevice.OneAtATime.EnterScope();
             device.UseOnThisThread();
             device.Check(device.Driver.ModuleUnload(unloaded), "cuModuleUnload");
         }

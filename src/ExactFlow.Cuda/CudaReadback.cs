@@ -32,6 +32,7 @@ public sealed unsafe class CudaReadback : IDisposable
         this.device = device;
         this.bytes = bytes;
         arrived = new nint[depth];
+        using Lock.Scope alone = CudaDevice.OneAtATime.EnterScope();
         device.UseOnThisThread();
         device.Check(device.Driver.MemHostAlloc(out memory, checked((nuint)bytes * (nuint)depth)), "cuMemHostAlloc", $"{(long)bytes * depth:N0} bytes");
         try
@@ -99,6 +100,7 @@ public sealed unsafe class CudaReadback : IDisposable
 
     private CudaResult Release()
     {
+        using Lock.Scope alone = CudaDevice.OneAtATime.EnterScope();
         CudaResult result = CudaResult.Success;
         foreach (nint mark in arrived)
         {

@@ -69,6 +69,55 @@ public sealed class CudaLaneTests
         Assert.Empty(driver.Outstanding);
     }
 
+    /// <summary>Each of these makes the driver wait for the whole GPU, which would break the capture.</summary>
+    [Theory]
+    [InlineData("open", "cuStreamCreate")]
+    [InlineData("close", "cuStreamDestroy")]
+    [InlineData("load", "cuModuleLoadData")]
+    [InlineData("unload", "cuModuleUnload")]
+    [InlineData("pin", "cuMemHostAlloc")]
+    [InlineData("unpin", "cuMemFreeHost")]
+    public void What_waits_for_the_whole_gpu_waits_for_a_capture_of_another_device(string what, string call)
+    {
+        var driver = new RecordingCudaDriver();
+        using var first = new CudaDevice(driver);
+        var second = new CudaDevice(driver);
+        CudaModule? module = what == "unload" ? new CudaModule(second, [1]) : null;
+        CudaReadback? readback = what == "unpin" ? new CudaReadback(second, 4) : null;
+        var begun = new ManualResetEventSlim();
+        var other = new Thread(() =>
+        {
+            begun.Set();
+            switch (what)
+            {
+                case "open": new CudaDevice(driver).Dispose(); break;
+                case "close": second.Dispose(); break;
+                case "load": module = new CudaModule(second, [1]); break;
+                case "unload": module!.Dispose(); break;
+                case "pin": readback = new CudaReadback(second, 4); break;
+                default: readback!.Dispose(); break;
+            }
+        });
+        int before = Calls();
+        using (CudaGraph graph = first.Capture(() =>
+        {
+            other.Start();
+            begun.Wait(TestContext.Current.CancellationToken);
+            Assert.False(other.Join(TimeSpan.FromMilliseconds(50)), "It went on beside the capture.");
+            Assert.Equal(before, Calls());
+        }))
+        {
+            other.Join();
+            Assert.True(Calls() > before);
+        }
+
+        module?.Dispose();
+        readback?.Dispose();
+        second.Dispose();
+
+        int Calls() => driver.Calls.ToArray().Count(made => made.StartsWith(call, StringComparison.Ordinal));
+    }
+
     [Fact]
     public void A_kernel_that_many_devices_want_at_once_is_compiled_once()
     {
