@@ -39,7 +39,7 @@ public sealed record DeltaRuleOptions
     /// <summary>Form to compute in.</summary>
     public DeltaRuleForm Form { get; init; } = DeltaRuleForm.Auto;
 
-    /// <summary>Tokens per chunk of the chunkwise form on the CPU, 1 to 256; null for as many as a head is wide, from 16 to 64.</summary>
+    /// <summary>Tokens per chunk of the chunkwise form on the CPU, 1 to 256; null for as many as a head is wide, from 32 to 64.</summary>
     public int? ChunkLength { get; init; }
 
     /// <summary>Whether <see cref="DeltaRuleResult.FinalState"/> is computed.</summary>

@@ -8,11 +8,11 @@ internal static class DeltaRuleShapes
     public const int MaxChunkLength = 256;
 
     /// <summary>The least and the most tokens of a chunk whose length is left to us.</summary>
-    private const int LeastChosen = 16, MostChosen = 64;
+    private const int LeastChosen = 32, MostChosen = 64;
 
     /// <summary>
     /// The chunk length where none is asked for. Triangles of a chunk cost <c>4 C (K + V)</c> a token beside <c>6 K V</c> for the state: a chunk about as long as
-    /// a head is wide keeps both alike.
+    /// a head is wide keeps both alike. A shorter one than 32 tokens gains no time worth the memory of its states.
     /// </summary>
     public static int ChunkLength(in DeltaRuleSizes sizes) => Math.Clamp((Math.Max(sizes.KeyDim, sizes.ValueDim) + LeastChosen - 1) / LeastChosen * LeastChosen, LeastChosen, MostChosen);
 
