@@ -25,6 +25,9 @@ internal readonly record struct CublasLtKey(
         product.BiasType,
         product.Bias == 0 ? 0 : Alignment(product.Bias));
 
+    /// <summary>Multiplications and additions of all batches together.</summary>
+    public double Operations => 2.0 * Rows * Columns * Depth * Batches;
+
     /// <summary>All of it as text, equal for equal keys alone.</summary>
     public string Identity => string.Join(' ', Rows, Columns, Depth, Batches, Type, A, B, TypeOfC, C, HasBias, BiasType, BiasAlignment);
 

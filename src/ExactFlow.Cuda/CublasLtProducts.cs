@@ -159,7 +159,7 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
             return;
         }
 
-        plan.Choose(Fastest(plan, product, stream));
+        plan.Choose(Fastest(plan, key, product, stream));
         byte[] choice = plan.Save();
         if (!(choices.TryKeep(key, ref choice) && plan.TryChoose(handle, choice, WorkspaceBytes)))
         {
@@ -168,7 +168,7 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
     }
 
     /// <summary>Measures all algorithms of a product on its operands. C stays as it is where the product adds to it.</summary>
-    private int Fastest(CublasLtPlan plan, MatrixProduct product, nint stream)
+    private int Fastest(CublasLtPlan plan, in CublasLtKey key, MatrixProduct product, nint stream)
     {
         nint result = product.C.Address, scratch = 0;
         try
@@ -180,10 +180,9 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
             }
 
             using var timer = new CudaTimer(device);
-            double operations = 2.0 * product.Rows * product.Columns * product.Depth * product.Batches;
             return FastestCandidate.Of(
                 plan.Candidates.Length,
-                operations,
+                key.Operations,
                 candidate => Run(plan, plan.Candidates[candidate], product, result, stream) == 0,
                 work =>
                 {
@@ -210,7 +209,7 @@ public sealed unsafe class CublasLtProducts : IMatrixProducts
     private CublasLtPlan? Plan(in CublasLtKey key, nint bias)
     {
         CublasLtPlan? plan = CublasLtPlan.TryMake(handle, key, bias, WorkspaceBytes, ProductChoices.Takes(key) ? MostCandidates : 1, this, out int status);
-        if (plan is null && 2.0 * key.Rows * key.Columns * key.Depth * key.Batches > MostPlainOperations)
+        if (plan is null && key.Operations > MostPlainOperations)
         {
             const int NotSupported = 15;
             Check(status == 0 ? NotSupported : status, "cublasLtMatmulAlgoGetHeuristic", key.ToString());

@@ -23,7 +23,8 @@ public sealed unsafe class CudaDevice : Device
     /// <summary>
     /// Taken for captures, and by whatever makes the driver wait for a whole GPU: loading and unloading kernels, page-locked memory, the beginning and the end of a device
     /// and of its product library. Such a wait includes streams of other devices (lanes) of the process and breaks the capture of one that is being captured; the next
-    /// call there fails, a product with no more than CUBLAS_STATUS_EXECUTION_FAILED. Replays, copies and launches are free of it. A thread may take it again.
+    /// call there fails, a product with no more than CUBLAS_STATUS_EXECUTION_FAILED. Products take it too, as their library loads kernels when it needs them. Replays, copies and our
+    /// launches are free of it. A thread may take it again.
     /// </summary>
     internal static readonly Lock OneAtATime = new();
 
@@ -104,12 +105,6 @@ public sealed unsafe class CudaDevice : Device
     /// and CUDA 12.3 on, as long as nobody says otherwise. Results are the same either way.
     /// </summary>
     public bool AllowsEarlyBegin { get; set; }
-
-    /// <summary>
-    /// Whether kernels are to run beside those of other devices (lanes) of the same GPU. Kernels that divide a multiprocessor's first-level memory differently cannot,
-    /// so all take as much of it as shared memory as there can be, and have less of it as a cache. To be set before the first kernel is used.
-    /// </summary>
-    public bool SharesMultiprocessors { get; set; }
 
     /// <summary>The kernels of this device, compiled when first asked for.</summary>
     public KernelLibrary Kernels { get; }

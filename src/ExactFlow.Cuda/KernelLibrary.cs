@@ -46,7 +46,7 @@ public sealed class KernelLibrary : IDisposable
             modules.Add(source, module = new CudaModule(device, code));
         }
 
-        CudaFunction function = module.Function(kernel, sharedBytes, sharesMultiprocessors || device.SharesMultiprocessors);
+        CudaFunction function = module.Function(kernel, sharedBytes, sharesMultiprocessors);
         functions[(source, kernel)] = (function, sharedBytes);
         return function;
     }

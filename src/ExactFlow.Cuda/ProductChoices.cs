@@ -22,7 +22,7 @@ internal sealed class ProductChoices(string folder, string identity)
     private static readonly bool IsOn = Environment.GetEnvironmentVariable(SwitchVariable) != "0";
 
     /// <summary>Whether a choice is kept for products of these sizes.</summary>
-    public static bool Takes(in CublasLtKey key) => IsOn && 2.0 * key.Rows * key.Columns * key.Depth * key.Batches >= FewestOperations;
+    public static bool Takes(in CublasLtKey key) => IsOn && key.Operations >= FewestOperations;
 
     /// <summary>The kept choice, or null when there is none.</summary>
     public byte[]? Find(in CublasLtKey key) => HashedFile.TryRead(PathOf(key));

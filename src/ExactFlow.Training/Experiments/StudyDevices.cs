@@ -1,4 +1,3 @@
-using ExactFlow.Cuda;
 using ExactFlow.Tensors;
 
 namespace ExactFlow.Training.Experiments;
@@ -6,7 +5,7 @@ namespace ExactFlow.Training.Experiments;
 /// <summary>Which device each worker of a study opens.</summary>
 public static class StudyDevices
 {
-    /// <summary>One opener per worker; workers are spread over the devices in turn. Those that share a GPU let their kernels run side by side (<see cref="CudaDevice.SharesMultiprocessors"/>).</summary>
+    /// <summary>One opener per worker; workers are spread over the devices in turn.</summary>
     /// <param name="names">Devices separated by commas: <c>cpu</c>, <c>cuda</c>, <c>cuda:0,cuda:1</c>.</param>
     /// <param name="parallel">Workers in all, or 0 for one per device.</param>
     /// <param name="threads">Threads of the CPU, which workers on the CPU share evenly; 0 for one per logical processor.</param>
@@ -25,17 +24,6 @@ public static class StudyDevices
         int workers = parallel == 0 ? devices.Length : parallel;
         int all = threads == 0 ? Environment.ProcessorCount : threads;
         int share = Math.Max(1, all / Math.Max(1, Enumerable.Range(0, workers).Count(index => devices[index % devices.Length] == "cpu")));
-        return [.. Enumerable.Range(0, workers).Select(index => (Func<Device>)(() => Open(devices[index % devices.Length])))];
-
-        Device Open(string name)
-        {
-            Device device = open(name, share);
-            if (device is CudaDevice gpu)
-            {
-                gpu.SharesMultiprocessors = workers > devices.Length;
-            }
-
-            return device;
-        }
+        return [.. Enumerable.Range(0, workers).Select(index => (Func<Device>)(() => open(devices[index % devices.Length], share)))];
     }
 }
