@@ -152,6 +152,14 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
                     cases.Add(device, rule, 1, 17, 1, 1, 2, 3, 1);
                 }
 
+                // More than eight tiles of 16 tokens.
+                foreach (string rule in (string[])["efla", "cayley", "gated_deltanet", "gated_efla", "log_rate_gated_efla", "mamba2"])
+                {
+                    cases.Add(device, rule, 1, 150, 1, 2, 16, 16, 1);
+                    cases.Add(device, rule, 2, 129, 1, 1, 9, 14, 1);
+                }
+
+                cases.Add(device, "deltanet", 1, 256, 2, 2, 16, 16, 1);
                 cases.Add(device, "efla", 1, 264, 8, 32, 4, 7, 1);
                 cases.Add(device, "efla", 1, 100, 1, 1, 16, 16, 60);
                 cases.Add(device, "deltanet", 1, 40, 1, 1, 16, 16, 1e-9);
@@ -188,6 +196,7 @@ public sealed class DeltaRuleCudaTests(CudaCases devices) : IClassFixture<CudaCa
 
         AssertAgrees(device, problem, DType.Float32);
         AssertAgrees(device, problem, DType.Float32, segments: 1);
+        AssertAgrees(device, problem, DType.BFloat16);
     }
 
     [Theory]

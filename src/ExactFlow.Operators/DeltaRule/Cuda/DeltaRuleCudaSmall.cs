@@ -5,8 +5,9 @@ using ExactFlow.Tensors;
 namespace ExactFlow.Operators;
 
 /// <summary>
-/// The kernels for heads of at most 16 x 16 (<c>delta_rule_small*.cu</c>): token by token, the state in registers, all scalars in the same kernel. For the backward pass the
-/// states between tiles, each token's update and its coefficients are kept; it is a walk with the gradient of the state alone, then the gradients of all tiles side by side.
+/// The kernels for heads of at most 16 x 16, all scalars in the same kernel. In bfloat16 tiles of 16 tokens are products of tensor cores (<c>delta_rule_tiles*.cu</c>); in float32, and
+/// up to 8 x 8, the recurrence goes token by token with the state in registers (<c>delta_rule_small*.cu</c>), backwards as a walk with the gradient of the state alone, then the
+/// gradients of all tiles side by side. Either keeps the states between tiles, each token's update and its coefficients for the backward pass.
 /// </summary>
 internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
 {
@@ -17,11 +18,14 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     private const int FewestHeads = 32, LongestOfFew = 256;
 
     private const string ForwardSource = "delta_rule_small_forward.cu", BackwardSource = "delta_rule_small_backward.cu";
-    private const int HeadsPerBlock = 8, WarpThreads = 32, PartLength = 4;
+    private const string TilesForwardSource = "delta_rule_tiles_forward.cu", TilesBackwardSource = "delta_rule_tiles_backward.cu";
+    private const int HeadsPerBlock = 8, WarpThreads = 32, PartLength = 4, TilesPerBlock = 8;
 
     private static readonly KernelName[] ForwardKernels = Instances("delta_small_forward");
     private static readonly KernelName[] BackwardKernels = Instances("delta_small_backward");
     private static readonly KernelName[] GradientKernels = Instances("delta_small_gradients");
+    private static readonly KernelName[] TilesForwardKernels = [KernelName.Of("delta_tiles_forward"), KernelName.Of("delta_tiles_forward_decays")];
+    private static readonly KernelName[] TilesBackwardKernels = [KernelName.Of("delta_tiles_backward"), KernelName.Of("delta_tiles_backward_decays")];
 
     private readonly CudaDevice device;
     private readonly DeltaRuleCudaInputs inputs;
@@ -69,6 +73,9 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         }
     }
 
+    /// <summary>Whether the kernels for tensor cores take the call.</summary>
+    private bool IsTiled => dim == LargestDim && inputs.Value.DType == DType.BFloat16;
+
     private KeptAddresses Kept => new() { Coefficients = Address(coefficients), State = Address(boundary), Update = Address(update) };
 
     /// <summary>Whether these kernels are for such a call.</summary>
@@ -77,11 +84,21 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
 
     /// <inheritdoc/>
     public void Forward(Tensor? output, Tensor? finalState)
-        => CudaLaunch.Run(device, ForwardSource, Instance(ForwardKernels), inputs.Value.DType, WalkGeometry, new ForwardArguments
+    {
+        var arguments = new ForwardArguments
         {
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, Beta = Address(inputs.Beta), LogDecay = Address(inputs.LogDecay),
             Initial = Address(inputs.InitialState), Output = output!.Address, FinalState = Address(finalState), Kept = Kept, Sizes = sizes,
-        });
+        };
+        if (IsTiled)
+        {
+            CudaLaunch.Run(device, TilesForwardSource, TilesForwardKernels[inputs.Rule.Decays ? 1 : 0], DType.BFloat16, TilesGeometry(matrices: 5, scalars: 0), arguments);
+        }
+        else
+        {
+            CudaLaunch.Run(device, ForwardSource, Instance(ForwardKernels), inputs.Value.DType, WalkGeometry, arguments);
+        }
+    }
 
     /// <inheritdoc/>
     public void Backward(Tensor? output, Tensor? finalState)
@@ -89,7 +106,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         Tensor gradOutput = output!.Grad ?? device.Zeros(output.Shape, output.DType);
         DeltaRuleSizes given = inputs.Sizes;
         using Tensor? headQuery = PerValueHead(inputs.Query), headKey = PerValueHead(inputs.Key);
-        using Tensor gradState = device.Empty(PerTile), gradUpdate = device.Empty(PerTile);
+        using Tensor? gradState = IsTiled ? null : device.Empty(PerTile), gradUpdate = IsTiled ? null : device.Empty(PerTile);
 
         // In the order in which the kernels write, in case two of them are one tensor: a later one adds.
         CudaTarget initial = CudaTarget.Of(inputs.InitialState), value = CudaTarget.Of(inputs.Value), query = CudaTarget.Of(inputs.Query), key = CudaTarget.Of(inputs.Key);
@@ -98,10 +115,18 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
             Query = inputs.Query.Address, Key = inputs.Key.Address, Value = inputs.Value.Address, GradOutput = gradOutput.Address, Beta = Address(inputs.Beta),
             LogDecay = Address(inputs.LogDecay), GradFinal = Address(finalState?.Grad), HeadQuery = Address(headQuery), HeadKey = Address(headKey),
             GradQuery = query, GradKey = key, GradValue = value, GradBeta = CudaTarget.Of(inputs.Beta), GradLogDecay = CudaTarget.Of(inputs.LogDecay), GradInitial = initial,
-            Kept = Kept, GradState = gradState.Address, GradUpdate = gradUpdate.Address, Sizes = sizes,
+            Kept = Kept, GradState = Address(gradState), GradUpdate = Address(gradUpdate), Sizes = sizes,
         };
-        CudaLaunch.Run(device, BackwardSource, Instance(BackwardKernels), inputs.Value.DType, WalkGeometry, arguments);
-        CudaLaunch.Run(device, BackwardSource, Instance(GradientKernels), inputs.Value.DType, GradientGeometry, arguments);
+        if (IsTiled)
+        {
+            CudaLaunch.Run(device, TilesBackwardSource, TilesBackwardKernels[inputs.Rule.Decays ? 1 : 0], DType.BFloat16, TilesGeometry(matrices: 6, scalars: 4), arguments);
+        }
+        else
+        {
+            CudaLaunch.Run(device, BackwardSource, Instance(BackwardKernels), inputs.Value.DType, WalkGeometry, arguments);
+            CudaLaunch.Run(device, BackwardSource, Instance(GradientKernels), inputs.Value.DType, GradientGeometry, arguments);
+        }
+
         DeltaRuleCudaGeneral.SumHeads(device, inputs.Value.DType, given, headQuery, query);
         DeltaRuleCudaGeneral.SumHeads(device, inputs.Value.DType, given, headKey, key);
         coefficients!.Dispose();
@@ -111,6 +136,15 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
 
     /// <summary>For heads of 8 and 16, of rules that do not decay and of those that do.</summary>
     private static KernelName[] Instances(string name) => [KernelName.Of($"{name}_8"), KernelName.Of($"{name}_16"), KernelName.Of($"{name}_8_decays"), KernelName.Of($"{name}_16_decays")];
+
+    /// <summary>A block per head. Its shared memory: <c>ForwardTile</c> or <c>BackwardTile</c> of the sources for each warp, and the states between.</summary>
+    private LaunchGeometry TilesGeometry(int matrices, int scalars)
+    {
+        const int Row = sizeof(float) * LargestDim, MatrixBytes = LargestDim * (Row + (4 * sizeof(float))), CoefficientBytes = 4 * Row;
+        int decayBytes = inputs.Rule.Decays ? MatrixBytes + Row : 4 * sizeof(float);
+        int tile = (matrices * MatrixBytes) + CoefficientBytes + (scalars * Row) + decayBytes;
+        return new LaunchGeometry(sizes.Pairs, 1, 1, TilesPerBlock * WarpThreads, 1, 1, ((TilesPerBlock + 1) * MatrixBytes) + (TilesPerBlock * tile));
+    }
 
     private KernelName Instance(KernelName[] kernels) => kernels[(dim == LargestDim ? 1 : 0) + (inputs.Rule.Decays ? 2 : 0)];
 

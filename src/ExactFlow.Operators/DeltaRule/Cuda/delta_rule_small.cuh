@@ -18,6 +18,24 @@ struct __align__(16) TokenCoefficients { float erase, write, decay, inv; };
 // What the walks leave: coefficients [pairs, tiles, D]; S before and G after each tile [pairs, tiles, D, D]; u and du [pairs, tiles, D, D], a row per token.
 struct SmallKept { TokenCoefficients* coefficients; float *state, *update; };
 
+// What the forward and the backward pass are called with.
+struct SmallArgs
+{
+    const void *q, *k, *v; const float *beta, *log_decay, *initial;   // [batch, time, keyHeads, K], [batch, time, heads, V], [batch, time, heads], [batch, heads, K, V]
+    void* output; float* final_state;
+    SmallKept kept;                                                   // for the backward pass, or null
+    SmallSizes n;
+};
+struct SmallBackArgs
+{
+    const void *q, *k, *v, *grad_output; const float *beta, *log_decay, *grad_final;
+    float *head_query, *head_key;   // dq and dk per value head [tokens, heads, K] where value heads share key heads, otherwise null
+    Target query, key, value, beta_target, log_decay_target, initial;
+    SmallKept kept;
+    float *grad_state, *grad_update;   // G after each tile and du, as `kept`
+    SmallSizes n;
+};
+
 // A matrix of a tile, a row per token. Rows are 4 numbers apart from multiples of 32 banks and groups D: neither a row per thread nor a number per thread meets another.
 template <int D> struct Rows { float of[D][D + 4], apart[D]; };
 
@@ -160,8 +178,10 @@ template <typename T, int D> __device__ __forceinline__ void write_column(const 
 }
 
 // The instances of a kernel template `name<T, D, DECAYS>(const Args&)` for heads of at most D x D; rules that do not decay spare much.
-#define SMALL_KERNELS(name, Args, D, threads)                                                                                                      \
+#define FLOAT_KERNELS(name, Args, D, threads)                                                                                                      \
     extern "C" __global__ void __launch_bounds__(threads) name##_##D##_float32(const Args g) { name<float, D, false>(g); }                         \
+    extern "C" __global__ void __launch_bounds__(threads) name##_##D##_decays_float32(const Args g) { name<float, D, true>(g); }
+#define SMALL_KERNELS(name, Args, D, threads)                                                                                                      \
+    FLOAT_KERNELS(name, Args, D, threads)                                                                                                          \
     extern "C" __global__ void __launch_bounds__(threads) name##_##D##_bfloat16(const Args g) { name<bf16, D, false>(g); }                         \
-    extern "C" __global__ void __launch_bounds__(threads) name##_##D##_decays_float32(const Args g) { name<float, D, true>(g); }                   \
     extern "C" __global__ void __launch_bounds__(threads) name##_##D##_decays_bfloat16(const Args g) { name<bf16, D, true>(g); }

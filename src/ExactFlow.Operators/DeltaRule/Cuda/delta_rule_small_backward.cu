@@ -1,15 +1,6 @@
 #include "delta_rule_small.cuh"
 
 // The walk backwards and the gradients of each tile (delta_rule_small.cuh).
-struct SmallBackArgs
-{
-    const void *q, *k, *v, *grad_output; const float *beta, *log_decay, *grad_final;
-    float *head_query, *head_key;   // dq and dk per value head [tokens, heads, K] where value heads share key heads, otherwise null
-    Target query, key, value, beta_target, log_decay_target, initial;
-    SmallKept kept;
-    float *grad_state, *grad_update;   // G after each tile and du, as `kept`
-    SmallSizes n;
-};
 
 // ------------------------------------------------------------------------------------------------------------------------------ the walk
 
@@ -254,6 +245,6 @@ template <typename T, int D, bool DECAYS> __device__ __forceinline__ void delta_
 }
 
 SMALL_KERNELS(delta_small_backward, SmallBackArgs, 8, 8 * GROUPS)
-SMALL_KERNELS(delta_small_backward, SmallBackArgs, 16, 16 * GROUPS)
+FLOAT_KERNELS(delta_small_backward, SmallBackArgs, 16, 16 * GROUPS)
 SMALL_KERNELS(delta_small_gradients, SmallBackArgs, 8, 32)
-SMALL_KERNELS(delta_small_gradients, SmallBackArgs, 16, 32)
+FLOAT_KERNELS(delta_small_gradients, SmallBackArgs, 16, 32)

@@ -3,14 +3,6 @@
 // The walk forwards (delta_rule_small.cuh): thread i of a group has column i of the state. Scalars are made for a tile of D tokens at once, a thread per token.
 constexpr int GROUPS = 8;          // of threads in a block, each with a head of a sequence
 
-struct SmallArgs
-{
-    const void *q, *k, *v; const float *beta, *log_decay, *initial;   // [batch, time, keyHeads, K], [batch, time, heads, V], [batch, time, heads], [batch, heads, K, V]
-    void* output; float* final_state;
-    SmallKept kept;                                                   // for the backward pass, or null
-    SmallSizes n;
-};
-
 template <int D> struct ForwardTile { Rows<D> key, query, value; TokenCoefficients tokens[D]; };
 
 template <typename T, int D, bool DECAYS> __device__ __forceinline__ void delta_small_forward(const SmallArgs& g)
@@ -93,4 +85,4 @@ template <typename T, int D, bool DECAYS> __device__ __forceinline__ void delta_
 }
 
 SMALL_KERNELS(delta_small_forward, SmallArgs, 8, 8 * GROUPS)
-SMALL_KERNELS(delta_small_forward, SmallArgs, 16, 16 * GROUPS)
+FLOAT_KERNELS(delta_small_forward, SmallArgs, 16, 16 * GROUPS)
