@@ -92,7 +92,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         };
         if (IsTiled)
         {
-            CudaLaunch.Run(device, TilesForwardSource, TilesForwardKernels[inputs.Rule.Decays ? 1 : 0], DType.BFloat16, TilesGeometry(matrices: 5, scalars: 0), arguments);
+            CudaLaunch.Run(device, TilesForwardSource, TilesForwardKernels[inputs.Rule.Decays ? 1 : 0], DType.BFloat16, TilesGeometry(loaded: 3, scalars: 0), arguments);
         }
         else
         {
@@ -119,7 +119,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         };
         if (IsTiled)
         {
-            CudaLaunch.Run(device, TilesBackwardSource, TilesBackwardKernels[inputs.Rule.Decays ? 1 : 0], DType.BFloat16, TilesGeometry(matrices: 6, scalars: 4), arguments);
+            CudaLaunch.Run(device, TilesBackwardSource, TilesBackwardKernels[inputs.Rule.Decays ? 1 : 0], DType.BFloat16, TilesGeometry(loaded: 4, scalars: 4), arguments);
         }
         else
         {
@@ -138,11 +138,11 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     private static KernelName[] Instances(string name) => [KernelName.Of($"{name}_8"), KernelName.Of($"{name}_16"), KernelName.Of($"{name}_8_decays"), KernelName.Of($"{name}_16_decays")];
 
     /// <summary>A block per head. Its shared memory: <c>ForwardTile</c> or <c>BackwardTile</c> of the sources for each warp, and the states between.</summary>
-    private LaunchGeometry TilesGeometry(int matrices, int scalars)
+    private LaunchGeometry TilesGeometry(int loaded, int scalars)
     {
-        const int Row = sizeof(float) * LargestDim, MatrixBytes = LargestDim * (Row + (4 * sizeof(float))), CoefficientBytes = 4 * Row;
+        const int Row = sizeof(float) * LargestDim, MatrixBytes = LargestDim * (Row + (4 * sizeof(float))), LoadedBytes = LargestDim * (LargestDim + 8) * 2, CoefficientBytes = 4 * Row;
         int decayBytes = inputs.Rule.Decays ? MatrixBytes + Row : 4 * sizeof(float);
-        int tile = (matrices * MatrixBytes) + CoefficientBytes + (scalars * Row) + decayBytes;
+        int tile = (loaded * LoadedBytes) + MatrixBytes + CoefficientBytes + (scalars * Row) + decayBytes;
         return new LaunchGeometry(sizes.Pairs, 1, 1, TilesPerBlock * WarpThreads, 1, 1, ((TilesPerBlock + 1) * MatrixBytes) + (TilesPerBlock * tile));
     }
 

@@ -13,8 +13,9 @@
 
 constexpr int D = 16, WARPS = 8;                     // tokens of a tile and numbers of a row; tiles of a block at a time
 
-// Rows 4 numbers apart from multiples of 32 banks: fragments are read without conflicts.
+// Between lanes a matrix goes through shared memory, in rows of float32 or as the numbers came.
 struct Matrix { float of[D][D + 4]; };
+struct __align__(16) Loaded { bf16 of[D][D + 8]; };
 
 // What a thread has of a product: numbers e of n are at row(e) and column(n, e).
 struct Lane
@@ -26,21 +27,71 @@ struct Lane
 };
 struct Sum { float of[2][4]; };
 
-// A thread's part of an operand, as rows: the same numbers whether it stands left or, transposed, right.
+// What a thread has of an operand: numbers h of n and k are at row n * 8 + r and column k * 8 + 2 c + h. The hardware would have columns c + 4 h, but the order of
+// a sum is free; in this one a thread's part is the same whether the matrix stands left or, transposed, right, and the same as its part of a product: what one
+// product makes the next one takes from registers. So of each product the transpose is made, too, where that is what comes next: (a b^T)^T = b a^T.
 struct Operand { u32 of[2][2][2]; };
-template <typename F> __device__ __forceinline__ Operand rows(const Lane& at, F f)
+__device__ __forceinline__ Operand operand(const Sum& d)
 {
     Operand x;
 #pragma unroll
-    for (int k = 0; k < 2; k++)
-#pragma unroll
-        for (int n = 0; n < 2; n++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) x.of[k][n][h] = tf32(f(n * 8 + at.r, k * 8 + at.c + h * 4));
+    for (int i = 0; i < 8; i++) x.of[i >> 2][i >> 1 & 1][i & 1] = tf32(d.of[i >> 2][i & 3]);
     return x;
 }
-__device__ __forceinline__ Operand rows(const Lane& at, const Matrix& m) { return rows(at, [&](int i, int k) { return m.of[i][k]; }); }
-__device__ __forceinline__ Operand columns(const Lane& at, const Matrix& m) { return rows(at, [&](int i, int k) { return m.of[k][i]; }); }
+__device__ __forceinline__ float number_of(const Operand& x, int n, int e) { return __uint_as_float(x.of[n][e >> 1][e & 1]); }   // as of a sum
+__device__ __forceinline__ Operand rows(const Lane& at, const Matrix& m)
+{
+    Operand x;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+    {
+        const float2 p = two(&m.of[(i & 1) * 8 + at.r][(i >> 1) * 8 + at.c * 2]);
+        x.of[i >> 1][i & 1][0] = tf32(p.x);
+        x.of[i >> 1][i & 1][1] = tf32(p.y);
+    }
+    return x;
+}
+__device__ __forceinline__ Operand columns(const Lane& at, const Matrix& m)
+{
+    Operand x;
+#pragma unroll
+    for (int i = 0; i < 8; i++) x.of[i >> 2][i >> 1 & 1][i & 1] = tf32(m.of[(i >> 2) * 8 + at.c * 2 + (i & 1)][(i >> 1 & 1) * 8 + at.r]);
+    return x;
+}
+// bfloat16 is tf32 as it is.
+__device__ __forceinline__ Operand unpacked(const u32 (&pairs)[4])
+{
+    Operand x;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+    {
+        x.of[i >> 1][i & 1][0] = pairs[i] << 16;
+        x.of[i >> 1][i & 1][1] = pairs[i] & 0xFFFF0000u;
+    }
+    return x;
+}
+__device__ __forceinline__ Operand rows(const Loaded& m)
+{
+    const int lane = threadIdx.x & 31;
+    u32 pairs[4];
+    ldm4(pairs, &m.of[(lane >> 3 & 1) * 8 + (lane & 7)][(lane >> 4) * 8]);
+    return unpacked(pairs);
+}
+__device__ __forceinline__ Operand columns(const Loaded& m)
+{
+    const int lane = threadIdx.x & 31;
+    u32 pairs[4];
+    ldm4t(pairs, &m.of[(lane >> 4) * 8 + (lane & 7)][(lane >> 3 & 1) * 8]);
+    return unpacked(pairs);
+}
+// Columns times f(column).
+template <typename F> __device__ __forceinline__ Operand scaled(const Lane& at, const Operand& x, F f)
+{
+    Operand y;
+#pragma unroll
+    for (int i = 0; i < 8; i++) y.of[i >> 2][i >> 1 & 1][i & 1] = tf32(__uint_as_float(x.of[i >> 2][i >> 1 & 1][i & 1]) * f((i >> 2) * 8 + at.c * 2 + (i & 1)));
+    return y;
+}
 
 // d += a b^T.
 __device__ __forceinline__ void multiply(Sum& d, const Operand& a, const Operand& b)
@@ -64,12 +115,6 @@ template <typename F> __device__ __forceinline__ void each(const Lane& at, Sum& 
 #pragma unroll
         for (int e = 0; e < 4; e++) d.of[n][e] = f(at.row(e), at.column(n, e), d.of[n][e]);
 }
-__device__ __forceinline__ Sum taken(const Lane& at, const Matrix& m)
-{
-    Sum d;
-    each(at, d, [&](int i, int j, float) { return m.of[i][j]; });
-    return d;
-}
 __device__ __forceinline__ void put(const Lane& at, Matrix& m, const Sum& d)
 {
 #pragma unroll
@@ -77,8 +122,8 @@ __device__ __forceinline__ void put(const Lane& at, Matrix& m, const Sum& d)
 #pragma unroll
         for (int e = 0; e < 4; e += 2) *reinterpret_cast<float2*>(&m.of[at.row(e)][at.column(n, e)]) = make_float2(d.of[n][e], d.of[n][e + 1]);
 }
-// The sums of f(row, column, n, e) over the rows that a thread has a part of, to all threads that do: row r and row r + 8.
-template <typename F> __device__ __forceinline__ float2 row_sums(const Lane& at, F f)
+// The sums of f(n, e) over the rows that a thread has a part of, to all threads that do: row r and row r + 8.
+template <typename F> __device__ __forceinline__ float2 row_sums(F f)
 {
     float2 sum = make_float2(0.f, 0.f);
 #pragma unroll
@@ -86,8 +131,8 @@ template <typename F> __device__ __forceinline__ float2 row_sums(const Lane& at,
 #pragma unroll
         for (int e = 0; e < 2; e++)
         {
-            sum.x += f(at.row(e), at.column(n, e), n, e);
-            sum.y += f(at.row(e + 2), at.column(n, e), n, e + 2);
+            sum.x += f(n, e);
+            sum.y += f(n, e + 2);
         }
 #pragma unroll
     for (int d = 1; d < 4; d <<= 1)
@@ -115,22 +160,20 @@ __device__ __forceinline__ uint4 fetch(const void* tensor, i64 row, const RowHal
         words[i / 2] = (half.first + i < dim ? (u32)from[i].bits : 0u) | (half.first + i + 1 < dim ? (u32)from[i + 1].bits << 16 : 0u);
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
-__device__ __forceinline__ void unpack(float (&x)[8], const uint4& words, bool is_there)
+__device__ __forceinline__ uint4 or_zero(const uint4& words, bool is_there) { return is_there ? words : make_uint4(0u, 0u, 0u, 0u); }
+__device__ __forceinline__ void put(Loaded& m, const RowHalf& half, const uint4& words) { *reinterpret_cast<uint4*>(&m.of[half.token][half.first]) = words; }
+// The squared length of the row, to both threads that have a half of it.
+__device__ __forceinline__ float square(const uint4& words)
 {
     const u32 w[4] = { words.x, words.y, words.z, words.w };
+    float sum = 0.f;
 #pragma unroll
     for (int i = 0; i < 4; i++)
     {
-        x[2 * i] = is_there ? __uint_as_float(w[i] << 16) : 0.f;
-        x[2 * i + 1] = is_there ? __uint_as_float(w[i] & 0xFFFF0000u) : 0.f;
+        const float lo = __uint_as_float(w[i] << 16), hi = __uint_as_float(w[i] & 0xFFFF0000u);
+        sum += lo * lo + hi * hi;
     }
-}
-__device__ __forceinline__ void put_half(Matrix& m, const RowHalf& half, const float (&x)[8], float factor)
-{
-    float y[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) y[i] = x[i] * factor;
-    store_row<8>(&m.of[half.token][half.first], y);
+    return sum + __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
 }
 
 // Decays within a tile. `between` has Gamma(t, s) for s <= t, and `since` Gamma(t).
@@ -140,15 +183,15 @@ template <bool DECAYS> struct Decays
     __device__ __forceinline__ void make(const TokenCoefficients* tokens)
     {
         const int s = (int)(threadIdx.x & 31) - 1;   // the first thread begins before the tile
-        if (s >= D) return;
         float run = 1.f;
 #pragma unroll
         for (int t = 0; t < D; t++)
         {
             if (t > s) run *= tokens[t].decay;
             if (s < 0) since[t] = run;
-            else between.of[t][s] = run;
+            else if (s < D) between.of[t][s] = run;
         }
+        __syncwarp();
     }
     __device__ __forceinline__ float from(int s, int t) const { return between.of[t][s]; }
     __device__ __forceinline__ float from_beginning(int t) const { return t < 0 ? 1.f : since[t]; }
@@ -195,30 +238,29 @@ __device__ __forceinline__ void invert(const Lane& at, Matrix& m)
     __syncwarp();
 }
 
-// T to `inverse`; P is returned.
-template <bool DECAYS> __device__ __forceinline__ Sum triangles(const Lane& at, const Operand& key, const Operand& query, const TokenCoefficients* tokens, const Decays<DECAYS>& decays, Matrix& inverse)
+// T to `inverse`, from keys as they came.
+template <bool DECAYS> __device__ __forceinline__ void triangle(const Lane& at, const Operand& key, const TokenCoefficients* tokens, const Decays<DECAYS>& decays, Matrix& inverse)
 {
-    Sum a = product(key, key), p = product(query, key);
-    each(at, a, [&](int t, int s, float x) { return s < t ? tokens[t].erase * x * decays.from(s, t - 1) : 0.f; });
-    each(at, p, [&](int t, int s, float x) { return s <= t ? x * decays.from(s, t) : 0.f; });
+    Sum a = product(key, key);
+    each(at, a, [&](int t, int s, float x) { return s < t ? tokens[t].erase * tokens[t].inv * tokens[s].inv * x * decays.from(s, t - 1) : 0.f; });
     put(at, inverse, a);
     __syncwarp();
     invert(at, inverse);
-    return p;
 }
 
-// A warp's step from one state to the next: what `next` has of its own, and g S + M S added.
-__device__ __forceinline__ void step(const Lane& at, Sum& state, float decay, const Matrix& map, const Matrix& from, Matrix& next)
+// The states between tiles, transposed: from one to the next what is in its place is added to g S + M S. The map's rows are on their way while the state before is made.
+__device__ __forceinline__ void step(const Lane& at, Sum& state, float decay, const Matrix& map, Matrix& next)
 {
-    Sum d = taken(at, next);
-    each(at, state, [&](int, int, float x) { return decay * x; });
+    const Operand right = rows(at, map);
+    Sum sum;
+    each(at, sum, [&](int i, int j, float) { return next.of[i][j]; });
+    const Operand left = operand(state);
 #pragma unroll
     for (int n = 0; n < 2; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) state.of[n][e] += d.of[n][e];
-    multiply(state, rows(at, map), columns(at, from));
+        for (int e = 0; e < 4; e++) state.of[n][e] = fmaf(decay, state.of[n][e], sum.of[n][e]);
+    multiply(state, left, right);
     put(at, next, state);
-    __syncwarp();
 }
 
 __device__ __forceinline__ void write_pair(float* to, bool accumulate, float x, float y)
@@ -253,11 +295,11 @@ template <typename T> __device__ __forceinline__ void write_rows(const Lane& at,
     }
 }
 
-// States of a head in memory [K, V].
+// A head's state in memory [K, V], transposed.
 __device__ __forceinline__ Sum load_state(const Lane& at, const float* from, const SmallSizes& n)
 {
     Sum d;
-    each(at, d, [&](int i, int j, float) { return from && i < n.key_dim && j < n.value_dim ? from[i * n.value_dim + j] : 0.f; });
+    each(at, d, [&](int j, int i, float) { return from && i < n.key_dim && j < n.value_dim ? from[i * n.value_dim + j] : 0.f; });
     return d;
 }
 

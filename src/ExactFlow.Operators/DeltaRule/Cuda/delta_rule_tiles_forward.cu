@@ -3,7 +3,8 @@
 // The forward pass of delta_rule_tiles.cuh.
 template <bool DECAYS> struct ForwardTile
 {
-    Matrix key, query, value, work, map;   // wn v, later U0 = T wn V, later U; T, later the map of the state, later P; -T en g Gamma(t - 1) K
+    Loaded key, query, value;
+    Matrix work;                  // T, later the map of the state
     TokenCoefficients tokens[D];
     Decays<DECAYS> decays;
 };
@@ -12,7 +13,7 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
 {
     DYNAMIC_SHARED(room);
     const SmallSizes& n = g.n;
-    Matrix* states = reinterpret_cast<Matrix*>(room);   // before each tile of these eight, and after the last
+    Matrix* states = reinterpret_cast<Matrix*>(room);   // before each tile of these eight, and after the last; transposed
     ForwardTile<DECAYS>* tiles = reinterpret_cast<ForwardTile<DECAYS>*>(states + WARPS + 1);
     const int warp = threadIdx.x >> 5;
     const Lane at;
@@ -27,7 +28,7 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
     {
         const int number = first + warp, start = number * D, there = min(WARPS, n.tiles - first);
         const bool is_mine = number < n.tiles;
-        Sum attention, update;
+        Sum attention, update, map;   // P, U^T without what comes from S0, -T en g Gamma(t - 1) K
         if (is_mine)
         {
             const int t = min(start + half.token, n.time - 1);
@@ -36,23 +37,17 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
                 value_words = fetch(g.v, head.value(n, t) - head.lane, half, n.value_dim, is_whole);
             const i64 scalar = head.scalar(n, t);
             const float beta = g.beta ? g.beta[scalar] : 1.f, log_decay = g.log_decay ? g.log_decay[scalar] : 0.f;
-            float x[8], square = 0.f;
-            unpack(x, key_words, is_there);
-#pragma unroll
-            for (int i = 0; i < 8; i++) square += x[i] * x[i];
-            square += __shfl_xor_sync(0xFFFFFFFFu, square, 1);
+            put(tile.key, half, or_zero(key_words, is_there));
+            put(tile.query, half, or_zero(query_words, is_there));
+            put(tile.value, half, or_zero(value_words, is_there));
+            const float lambda = square(key_words);
             TokenCoefficients own = { 0.f, 0.f, 1.f, 0.f };
             if (is_there)
             {
-                const Scalars s = coefficients(n.rule, square, beta, log_decay);
+                const Scalars s = coefficients(n.rule, lambda, beta, log_decay);
                 const float decay = DECAYS ? expf(s.logg) : 1.f;
                 own = { s.en * decay, s.wn, decay, s.inv };
             }
-            put_half(tile.key, half, x, own.inv);
-            unpack(x, query_words, is_there);
-            put_half(tile.query, half, x, 1.f);
-            unpack(x, value_words, is_there);
-            put_half(tile.value, half, x, own.write);
             if (half.first == 0)
             {
                 tile.tokens[half.token] = own;
@@ -60,60 +55,52 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
             }
             __syncwarp();
             tile.decays.make(tile.tokens);
-            __syncwarp();
 
-            attention = triangles<DECAYS>(at, rows(at, tile.key), rows(at, tile.query), tile.tokens, tile.decays, tile.work);
+            const Operand key = rows(tile.key), keys = columns(tile.key);
+            triangle<DECAYS>(at, key, tile.tokens, tile.decays, tile.work);
+            attention = product(rows(tile.query), key);
+            each(at, attention, [&](int t, int s, float x) { return s <= t ? tile.tokens[s].inv * x * tile.decays.from(s, t) : 0.f; });
             const Operand inverse = rows(at, tile.work);
-            update = product(inverse, columns(at, tile.value));
-            Sum map = product(inverse, rows(at, [&](int i, int s) { return -tile.tokens[s].erase * tile.decays.from_beginning(s - 1) * tile.key.of[s][i]; }));
-            __syncwarp();   // values and T were read
-            put(at, tile.value, update);
-            put(at, tile.map, map);
-            __syncwarp();
-            const Operand kept_keys = rows(at, [&](int i, int s) { return tile.key.of[s][i] * tile.decays.from(s, D - 1); });
-            put(at, states[warp + 1], product(kept_keys, columns(at, tile.value)));
-            put(at, tile.work, product(kept_keys, columns(at, tile.map)));
+            const Operand erasing = scaled(at, keys, [&](int s) { return -tile.tokens[s].erase * tile.tokens[s].inv * tile.decays.from_beginning(s - 1); });
+            const Operand keeping = scaled(at, keys, [&](int s) { return tile.tokens[s].inv * tile.decays.from(s, D - 1); });
+            update = product(scaled(at, columns(tile.value), [&](int s) { return tile.tokens[s].write; }), inverse);
+            map = product(inverse, erasing);
+            put(at, states[warp + 1], product(operand(update), keeping));
+            const Sum of_state = product(keeping, operand(product(erasing, inverse)));
+            __syncwarp();   // T was read
+            put(at, tile.work, of_state);
         }
         __syncthreads();
 
         if (warp == 0)
         {
             put(at, states[0], state);
-            __syncwarp();
-            for (int i = 0; i < there; i++) step(at, state, tiles[i].decays.from_beginning(D - 1), tiles[i].work, states[i], states[i + 1]);
+            for (int i = 0; i < there; i++) step(at, state, tiles[i].decays.from_beginning(D - 1), tiles[i].work, states[i + 1]);
         }
         __syncthreads();
 
         if (is_mine)
         {
-            const Operand before = columns(at, states[warp]);
-            multiply(update, rows(at, tile.map), before);
-            put(at, tile.value, update);
-            put(at, tile.work, attention);
+            const Operand before = rows(at, states[warp]);
+            multiply(update, before, operand(map));
+            Sum output = product(rows(tile.query), before);
+            each(at, output, [&](int t, int, float x) { return x * tile.decays.from_beginning(t); });
+            multiply(output, operand(attention), operand(update));
+            each(at, output, [&](int, int, float x) { return x * n.scale; });
+            write_rows<bf16>(at, { g.output, 0 }, output, head.value(n, start) - head.lane, n.heads * n.value_dim, n.time - start, n.value_dim);
             if (g.kept.state)
             {
                 const i64 place = head.tile(n, number) * D;
-#pragma unroll
-                for (int e = 0; e < 4; e += 2)
-#pragma unroll
-                    for (int c = 0; c < 2; c++)
-                    {
-                        const int row = at.row(e), column = at.column(c, e);
-                        *reinterpret_cast<float2*>(g.kept.update + place + row * D + column) = make_float2(update.of[c][e], update.of[c][e + 1]);
-                        *reinterpret_cast<float2*>(g.kept.state + place + row * D + column) = two(&states[warp].of[row][column]);
-                    }
+                Sum kept;
+                each(at, kept, [&](int i, int j, float) { return states[warp].of[i][j]; });
+                write_rows<float>(at, { g.kept.state, 0 }, kept, place, D, D, D);
+                write_rows<float>(at, { g.kept.update, 0 }, update, place, D, D, D);
             }
-            __syncwarp();
-            Sum output = product(rows(at, tile.query), before);
-            each(at, output, [&](int t, int, float x) { return x * tile.decays.from_beginning(t); });
-            multiply(output, rows(at, tile.work), columns(at, tile.value));
-            each(at, output, [&](int, int, float x) { return x * n.scale; });
-            write_rows<bf16>(at, { g.output, 0 }, output, head.value(n, start) - head.lane, n.heads * n.value_dim, n.time - start, n.value_dim);
         }
         __syncthreads();   // states and tiles may be overwritten
     }
     if (g.final_state && warp == 0)
-        each(at, state, [&](int i, int j, float x) { if (i < n.key_dim && j < n.value_dim) g.final_state[state_at + i * n.value_dim + j] = x; return x; });
+        each(at, state, [&](int j, int i, float x) { if (i < n.key_dim && j < n.value_dim) g.final_state[state_at + i * n.value_dim + j] = x; return x; });
 }
 
 TILE_KERNELS(delta_tiles_forward, SmallArgs, 3)
