@@ -122,6 +122,14 @@ __device__ __forceinline__ void put(const Lane& at, Matrix& m, const Sum& d)
 #pragma unroll
         for (int e = 0; e < 4; e += 2) *reinterpret_cast<float2*>(&m.of[at.row(e)][at.column(n, e)]) = make_float2(d.of[n][e], d.of[n][e + 1]);
 }
+// A whole tile in memory, for the backward pass.
+__device__ __forceinline__ void keep(const Lane& at, float* to, const Sum& d)
+{
+#pragma unroll
+    for (int n = 0; n < 2; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e += 2) *reinterpret_cast<float2*>(to + at.row(e) * D + at.column(n, e)) = make_float2(d.of[n][e], d.of[n][e + 1]);
+}
 // The sums of f(n, e) over the rows that a thread has a part of, to all threads that do: row r and row r + 8.
 template <typename F> __device__ __forceinline__ float2 row_sums(F f)
 {
@@ -149,16 +157,28 @@ struct RowHalf
     int token, first;
     __device__ __forceinline__ RowHalf() : token((threadIdx.x & 31) >> 1), first((threadIdx.x & 1) * 8) {}
 };
-// Rows of 16 numbers at multiples of 16 bytes come in one piece, others number by number; what is past the row is 0.
-__device__ __forceinline__ uint4 fetch(const void* tensor, i64 row, const RowHalf& half, int dim, bool is_whole)
+struct TokenRow { const void* tensor; i64 row; int dim; };   // a token's row of a tensor
+// Rows of 16 numbers at multiples of 16 bytes come in one piece, others number by number; what is past a row is 0. One branch for all, or they would wait for one another.
+template <int N> __device__ __forceinline__ void fetch(uint4 (&words)[N], const TokenRow (&from)[N], const RowHalf& half, bool is_whole)
 {
-    const bf16* from = (const bf16*)tensor + row + half.first;
-    if (is_whole) return *reinterpret_cast<const uint4*>(from);
-    u32 words[4];
+    const bf16* p[N];
 #pragma unroll
-    for (int i = 0; i < 8; i += 2)
-        words[i / 2] = (half.first + i < dim ? (u32)from[i].bits : 0u) | (half.first + i + 1 < dim ? (u32)from[i + 1].bits << 16 : 0u);
-    return make_uint4(words[0], words[1], words[2], words[3]);
+    for (int i = 0; i < N; i++) p[i] = (const bf16*)from[i].tensor + from[i].row + half.first;
+    if (is_whole)
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++) words[i] = *reinterpret_cast<const uint4*>(p[i]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < N; i++)
+    {
+        const int there = from[i].dim - half.first;
+        u32 w[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) w[j] = (2 * j < there ? (u32)p[i][2 * j].bits : 0u) | (2 * j + 1 < there ? (u32)p[i][2 * j + 1].bits << 16 : 0u);
+        words[i] = make_uint4(w[0], w[1], w[2], w[3]);
+    }
 }
 __device__ __forceinline__ uint4 or_zero(const uint4& words, bool is_there) { return is_there ? words : make_uint4(0u, 0u, 0u, 0u); }
 __device__ __forceinline__ void put(Loaded& m, const RowHalf& half, const uint4& words) { *reinterpret_cast<uint4*>(&m.of[half.token][half.first]) = words; }

@@ -73,16 +73,17 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_backward(cons
         {
             const int t = min(start + half.token, n.time - 1);
             const bool is_there = start + half.token < n.time;
-            const uint4 key_words = fetch(g.k, head.key(n, t) - head.lane, half, n.key_dim, is_whole), query_words = fetch(g.q, head.key(n, t) - head.lane, half, n.key_dim, is_whole),
-                value_words = fetch(g.v, head.value(n, t) - head.lane, half, n.value_dim, is_whole), out_words = fetch(g.grad_output, head.value(n, t) - head.lane, half, n.value_dim, is_whole);
-            const i64 place = head.tile(n, number);
-            if (half.first == 0) tile.tokens[half.token] = g.kept.coefficients[place + half.token];
+            const i64 key_row = head.key(n, t) - head.lane, value_row = head.value(n, t) - head.lane, place = head.tile(n, number);
+            const TokenCoefficients own = g.kept.coefficients[place + half.token];
             state = kept_columns(at, g.kept.state + place * D);
             update = kept_columns(at, g.kept.update + place * D);
-            put(tile.key, half, or_zero(key_words, is_there));
-            put(tile.query, half, or_zero(query_words, is_there));
-            put(tile.value, half, or_zero(value_words, is_there));
-            put(tile.out, half, or_zero(out_words, is_there));
+            uint4 words[4];
+            fetch(words, { { g.k, key_row, n.key_dim }, { g.q, key_row, n.key_dim }, { g.v, value_row, n.value_dim }, { g.grad_output, value_row, n.value_dim } }, half, is_whole);
+            put(tile.key, half, or_zero(words[0], is_there));
+            put(tile.query, half, or_zero(words[1], is_there));
+            put(tile.value, half, or_zero(words[2], is_there));
+            put(tile.out, half, or_zero(words[3], is_there));
+            if (half.first == 0) tile.tokens[half.token] = own;
             __syncwarp();
             tile.decays.make(tokens);
 

@@ -33,14 +33,15 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
         {
             const int t = min(start + half.token, n.time - 1);
             const bool is_there = start + half.token < n.time;
-            const uint4 key_words = fetch(g.k, head.key(n, t) - head.lane, half, n.key_dim, is_whole), query_words = fetch(g.q, head.key(n, t) - head.lane, half, n.key_dim, is_whole),
-                value_words = fetch(g.v, head.value(n, t) - head.lane, half, n.value_dim, is_whole);
+            const i64 key_row = head.key(n, t) - head.lane;
+            uint4 words[3];
+            fetch(words, { { g.k, key_row, n.key_dim }, { g.q, key_row, n.key_dim }, { g.v, head.value(n, t) - head.lane, n.value_dim } }, half, is_whole);
             const i64 scalar = head.scalar(n, t);
             const float beta = g.beta ? g.beta[scalar] : 1.f, log_decay = g.log_decay ? g.log_decay[scalar] : 0.f;
-            put(tile.key, half, or_zero(key_words, is_there));
-            put(tile.query, half, or_zero(query_words, is_there));
-            put(tile.value, half, or_zero(value_words, is_there));
-            const float lambda = square(key_words);
+            put(tile.key, half, or_zero(words[0], is_there));
+            put(tile.query, half, or_zero(words[1], is_there));
+            put(tile.value, half, or_zero(words[2], is_there));
+            const float lambda = square(words[0]);
             TokenCoefficients own = { 0.f, 0.f, 1.f, 0.f };
             if (is_there)
             {
@@ -93,8 +94,8 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
                 const i64 place = head.tile(n, number) * D;
                 Sum kept;
                 each(at, kept, [&](int i, int j, float) { return states[warp].of[i][j]; });
-                write_rows<float>(at, { g.kept.state, 0 }, kept, place, D, D, D);
-                write_rows<float>(at, { g.kept.update, 0 }, update, place, D, D, D);
+                keep(at, g.kept.state + place, kept);
+                keep(at, g.kept.update + place, update);
             }
         }
         __syncthreads();   // states and tiles may be overwritten
