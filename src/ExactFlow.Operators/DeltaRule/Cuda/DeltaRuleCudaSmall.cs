@@ -46,7 +46,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         dim = Math.Max(given.KeyDim, given.ValueDim) <= 8 ? 8 : LargestDim;
         sizes = new SmallSizes
         {
-            Pairs = checked(given.Batch * given.ValueHeads), Heads = given.ValueHeads, KeyHeads = given.KeyHeads, KeyDim = given.KeyDim, ValueDim = given.ValueDim,
+            Pairs = checked(given.Batch * given.ValueHeads), Heads = given.ValueHeads, KeyHeads = given.KeyHeads, PerKey = given.HeadsPerKey, KeyDim = given.KeyDim, ValueDim = given.ValueDim,
             Time = given.Time, Tiles = (given.Time + dim - 1) / dim, Rule = DeltaRuleCuda.NumberOf(inputs.Rule), Scale = inputs.Scale,
         };
         if (keep)
@@ -156,7 +156,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     [StructLayout(LayoutKind.Sequential)]
     private struct SmallSizes
     {
-        public int Pairs, Heads, KeyHeads, KeyDim, ValueDim, Time, Tiles, Rule;
+        public int Pairs, Heads, KeyHeads, PerKey, KeyDim, ValueDim, Time, Tiles, Rule;
         public float Scale;
     }
 

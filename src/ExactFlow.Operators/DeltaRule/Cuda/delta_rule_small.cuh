@@ -10,7 +10,7 @@
 // G needs nothing of S, so two walks suffice, forwards with S and backwards with G, each thread with a column. Both keep what they hold at the edges of tiles
 // of D tokens, and u and du of each token; with these every tile has its gradients for itself, all tiles at the same time.
 
-struct SmallSizes { int pairs, heads, key_heads, key_dim, value_dim, time, tiles, rule; float scale; };   // pairs: heads of all sequences
+struct SmallSizes { int pairs, heads, key_heads, per_key, key_dim, value_dim, time, tiles, rule; float scale; };   // pairs: heads of all sequences; per_key: heads of a key head
 
 // en g, wn, g and one over the key's length.
 struct __align__(16) TokenCoefficients { float erase, write, decay, inv; };
@@ -43,10 +43,12 @@ template <int D> struct Rows { float of[D][D + 4], apart[D]; };
 template <int D> struct Place
 {
     int lane, pair, head, key_head; i64 first_token;
-    __device__ __forceinline__ Place(const SmallSizes& n, int pair) : lane(threadIdx.x % D), pair(pair), head(pair % n.heads)
+    __device__ __forceinline__ Place(const SmallSizes& n, int pair) : lane(threadIdx.x % D), pair(pair)
     {
-        key_head = head / (n.heads / n.key_heads);
-        first_token = (i64)(pair / n.heads) * n.time;
+        const u32 sequence = (u32)pair / (u32)n.heads;   // a quotient costs as much as a product of tiles, and more with a sign
+        head = pair - (int)sequence * n.heads;
+        key_head = n.per_key == 1 ? head : (int)((u32)head / (u32)n.per_key);
+        first_token = (i64)sequence * n.time;
     }
     __device__ __forceinline__ i64 scalar(const SmallSizes& n, int t) const { return (first_token + t) * n.heads + head; }
     __device__ __forceinline__ i64 key(const SmallSizes& n, int t) const { return ((first_token + t) * n.key_heads + key_head) * n.key_dim + lane; }

@@ -297,19 +297,21 @@ __device__ __forceinline__ void write_pair(bf16* to, bool accumulate, float x, f
 template <typename T> __device__ __forceinline__ void write_rows(const Lane& at, const Target& to, const Sum& d, i64 place, int stride, int count, int dim)
 {
     if (!to.to) return;
+    T* row = (T*)to.to + place + (i64)at.r * stride + at.c * 2;
+    const bool is_whole = dim == D && (u64)to.to % 8 == 0;
 #pragma unroll
-    for (int e = 0; e < 4; e += 2)
+    for (int e = 0; e < 4; e += 2, row += (i64)stride * 8)
     {
-        if (at.row(e) >= count) continue;
+        if (at.row(e) >= count) return;
 #pragma unroll
         for (int n = 0; n < 2; n++)
         {
-            const i64 i = place + (i64)at.row(e) * stride + at.column(n, e);
-            if (dim == D && (u64)to.to % 8 == 0) write_pair((T*)to.to + i, to.accumulate, d.of[n][e], d.of[n][e + 1]);
+            if (is_whole) write_pair(row + n * 8, to.accumulate, d.of[n][e], d.of[n][e + 1]);
             else
             {
-                if (at.column(n, e) < dim) write<T>(to, i, d.of[n][e]);
-                if (at.column(n, e) + 1 < dim) write<T>(to, i + 1, d.of[n][e + 1]);
+                const Target here = { row + n * 8, to.accumulate };
+                if (at.column(n, e) < dim) write<T>(here, 0, d.of[n][e]);
+                if (at.column(n, e) + 1 < dim) write<T>(here, 1, d.of[n][e + 1]);
             }
         }
     }
@@ -319,7 +321,7 @@ template <typename T> __device__ __forceinline__ void write_rows(const Lane& at,
 __device__ __forceinline__ Sum load_state(const Lane& at, const float* from, const SmallSizes& n)
 {
     Sum d;
-    each(at, d, [&](int j, int i, float) { return from && i < n.key_dim && j < n.value_dim ? from[i * n.value_dim + j] : 0.f; });
+    each(at, d, [&](int j, int i, float) { return i < n.key_dim && j < n.value_dim ? from[i * n.value_dim + j] : 0.f; });
     return d;
 }
 

@@ -61,7 +61,8 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_backward(cons
     const TokenCoefficients* tokens = tile.tokens;
     const Decays<DECAYS>& decays = tile.decays;
     const i64 state_at = (i64)head.pair * n.key_dim * n.value_dim;
-    Sum grad = load_state(at, g.grad_final ? g.grad_final + state_at : nullptr, n);   // the first warp's, before all tiles so far
+    Sum grad = {};                                     // the first warp's, before all tiles so far
+    if (g.grad_final && warp == 0) grad = load_state(at, g.grad_final + state_at, n);
 
     for (int first = (n.tiles - 1) / WARPS * WARPS; first >= 0; first -= WARPS)
     {

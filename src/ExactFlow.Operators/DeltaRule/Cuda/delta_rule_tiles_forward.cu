@@ -22,7 +22,8 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
     const bool is_whole = n.key_dim == D && n.value_dim == D && ((u64)g.q | (u64)g.k | (u64)g.v) % 16 == 0;
     ForwardTile<DECAYS>& tile = tiles[warp];
     const i64 state_at = (i64)head.pair * n.key_dim * n.value_dim;
-    Sum state = load_state(at, g.initial ? g.initial + state_at : nullptr, n);   // the first warp's, after all tiles so far
+    Sum state = {};                                     // the first warp's, after all tiles so far
+    if (g.initial && warp == 0) state = load_state(at, g.initial + state_at, n);
 
     for (int first = 0; first < n.tiles; first += WARPS)
     {
@@ -104,4 +105,4 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
         each(at, state, [&](int j, int i, float x) { if (i < n.key_dim && j < n.value_dim) g.final_state[state_at + i * n.value_dim + j] = x; return x; });
 }
 
-TILE_KERNELS(delta_tiles_forward, SmallArgs, 3)
+TILE_KERNELS(delta_tiles_forward, SmallArgs, 4)
