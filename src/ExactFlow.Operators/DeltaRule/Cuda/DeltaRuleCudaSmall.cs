@@ -7,7 +7,7 @@ namespace ExactFlow.Operators;
 /// <summary>
 /// The kernels for heads of at most 16 x 16, all scalars in the same kernel. In bfloat16 tiles of 16 tokens are products of tensor cores (<c>delta_rule_tiles*.cu</c>); in float32, and
 /// up to 8 x 8, the recurrence goes token by token with the state in registers (<c>delta_rule_small*.cu</c>), backwards as a walk with the gradient of the state alone, then the
-/// gradients of all tiles side by side. Either keeps the states between tiles, each token's update and its coefficients for the backward pass.
+/// gradients of all tiles side by side. Either keeps the states between tiles, each token's update and its coefficients for the backward pass, in tiles also their triangular inverses.
 /// </summary>
 internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
 {
@@ -34,6 +34,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     private readonly Tensor? coefficients;
     private readonly Tensor? boundary;
     private readonly Tensor? update;
+    private readonly Tensor? inverse;
 
     /// <summary>Takes the memory that the forward needs.</summary>
     /// <param name="device">The GPU.</param>
@@ -54,6 +55,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
             coefficients = device.Empty([sizes.Pairs, sizes.Tiles, dim, 4]);
             boundary = device.Empty(PerTile);
             update = device.Empty(PerTile);
+            inverse = IsTiled ? device.Empty(PerTile) : null;
         }
     }
 
@@ -76,7 +78,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     /// <summary>Whether the kernels for tensor cores take the call.</summary>
     private bool IsTiled => dim == LargestDim && inputs.Value.DType == DType.BFloat16;
 
-    private KeptAddresses Kept => new() { Coefficients = Address(coefficients), State = Address(boundary), Update = Address(update) };
+    private KeptAddresses Kept => new() { Coefficients = Address(coefficients), State = Address(boundary), Update = Address(update), Inverse = Address(inverse) };
 
     /// <summary>Whether these kernels are for such a call.</summary>
     public static bool Takes(in DeltaRuleSizes sizes, SequenceOffsets? offsets)
@@ -132,6 +134,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
         coefficients!.Dispose();
         boundary!.Dispose();
         update!.Dispose();
+        inverse?.Dispose();
     }
 
     /// <summary>For heads of 8 and 16, of rules that do not decay and of those that do.</summary>
@@ -164,7 +167,7 @@ internal sealed class DeltaRuleCudaSmall : IDeltaRuleCudaRun
     [StructLayout(LayoutKind.Sequential)]
     private struct KeptAddresses
     {
-        public nint Coefficients, State, Update;
+        public nint Coefficients, State, Update, Inverse;
     }
 
     /// <summary><c>SmallArgs</c> of delta_rule_small_forward.cu.</summary>

@@ -15,8 +15,9 @@ struct SmallSizes { int pairs, heads, key_heads, per_key, key_dim, value_dim, ti
 // en g, wn, g and one over the key's length.
 struct __align__(16) TokenCoefficients { float erase, write, decay, inv; };
 
-// What the walks leave: coefficients [pairs, tiles, D]; S before and G after each tile [pairs, tiles, D, D]; u and du [pairs, tiles, D, D], a row per token.
-struct SmallKept { TokenCoefficients* coefficients; float *state, *update; };
+// What the walks leave: coefficients [pairs, tiles, D]; S before and G after each tile [pairs, tiles, D, D]; u and du [pairs, tiles, D, D], a row per token. In tiles
+// (delta_rule_tiles.cuh) the transposes, and T.
+struct SmallKept { TokenCoefficients* coefficients; float *state, *update, *inverse; };
 
 // What the forward and the backward pass are called with.
 struct SmallArgs

@@ -223,51 +223,6 @@ template <> struct Decays<false>
     __device__ __forceinline__ float from_beginning(int) const { return 1.f; }
 };
 
-// A, strictly lower, becomes T = (I + A)^-1 in its place. The two triangles on the diagonal row by row, a thread per column; below them -T22 A21 T11.
-__device__ __forceinline__ void invert(const Lane& at, Matrix& m)
-{
-    constexpr int H = D / 2;
-    const int column = threadIdx.x & (D - 1), corner = column & H;
-    float x[H];
-#pragma unroll
-    for (int t = 0; t < H; t++)
-    {
-        float row[H];
-        load_row<H>(row, &m.of[corner + t][corner]);
-        float sum = corner + t == column ? 1.f : 0.f;
-#pragma unroll
-        for (int s = 0; s < t; s++) sum = fmaf(-row[s], x[s], sum);
-        x[t] = sum;
-    }
-    __syncwarp();
-    if ((threadIdx.x & 31) < D)
-    {
-#pragma unroll
-        for (int t = 0; t < H; t++) m.of[corner + t][column] = x[t];
-    }
-    __syncwarp();
-    // Above the diagonal is room for A21 T11, and 0 again afterwards. Of the 16 rows of these products the lower half is 0.
-    float product[4] = {}, below[4] = {};
-    mma_tf32(product, tf32(m.of[H + at.r][at.c]), 0u, tf32(m.of[H + at.r][at.c + 4]), 0u, tf32(m.of[at.c][at.r]), tf32(m.of[at.c + 4][at.r]));
-    *reinterpret_cast<float2*>(&m.of[at.r][H + at.c * 2]) = make_float2(product[0], product[1]);
-    __syncwarp();
-    mma_tf32(below, tf32(m.of[H + at.r][H + at.c]), 0u, tf32(m.of[H + at.r][H + at.c + 4]), 0u, tf32(m.of[at.c][H + at.r]), tf32(m.of[at.c + 4][H + at.r]));
-    __syncwarp();
-    *reinterpret_cast<float2*>(&m.of[H + at.r][at.c * 2]) = make_float2(-below[0], -below[1]);
-    *reinterpret_cast<float2*>(&m.of[at.r][H + at.c * 2]) = make_float2(0.f, 0.f);
-    __syncwarp();
-}
-
-// T to `inverse`, from keys as they came.
-template <bool DECAYS> __device__ __forceinline__ void triangle(const Lane& at, const Operand& key, const TokenCoefficients* tokens, const Decays<DECAYS>& decays, Matrix& inverse)
-{
-    Sum a = product(key, key);
-    each(at, a, [&](int t, int s, float x) { return s < t ? tokens[t].erase * tokens[t].inv * tokens[s].inv * x * decays.from(s, t - 1) : 0.f; });
-    put(at, inverse, a);
-    __syncwarp();
-    invert(at, inverse);
-}
-
 // The states between tiles, transposed: from one to the next what is in its place is added to g S + M S. The map's rows are on their way while the state before is made.
 __device__ __forceinline__ void step(const Lane& at, Sum& state, float decay, const Matrix& map, Matrix& next)
 {

@@ -11,7 +11,7 @@
 template <bool DECAYS> struct BackwardTile
 {
     Loaded key, query, value, out;
-    Matrix work;                                            // T, later the map of G
+    Matrix map;                                             // of G
     TokenCoefficients tokens[D];
     float recalled[D], grad_write[D], radial[D], gain[D];   // of each token: k . X, v . du, the part of dkn along k, later how much of k is in dk, and q . dq - du . u
     Decays<DECAYS> decays;
@@ -78,6 +78,7 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_backward(cons
             const TokenCoefficients own = g.kept.coefficients[place + half.token];
             state = kept_columns(at, g.kept.state + place * D);
             update = kept_columns(at, g.kept.update + place * D);
+            const Operand inverse = kept_columns(at, g.kept.inverse + place * D);
             uint4 words[4];
             fetch(words, { { g.k, key_row, n.key_dim }, { g.q, key_row, n.key_dim }, { g.v, value_row, n.value_dim }, { g.grad_output, value_row, n.value_dim } }, half, is_whole);
             put(tile.key, half, or_zero(words[0], is_there));
@@ -89,10 +90,8 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_backward(cons
             tile.decays.make(tokens);
 
             const Operand key = rows(tile.key), keys = columns(tile.key), outs = scaled(at, columns(tile.out), [&](int) { return n.scale; });
-            triangle<DECAYS>(at, key, tokens, decays, tile.work);
             Sum attention = product(key, rows(tile.query));   // P^T
             each(at, attention, [&](int t, int s, float x) { return s >= t ? tokens[t].inv * x * decays.from(t, s) : 0.f; });
-            const Operand inverse = columns(at, tile.work);
             const Operand erasing = scaled(at, keys, [&](int s) { return -tokens[s].erase * tokens[s].inv * decays.from_beginning(s - 1); });
             const Operand keeping = scaled(at, keys, [&](int s) { return tokens[s].inv * decays.from(s, D - 1); });
             const Operand solved = operand(product(outs, operand(attention)));
@@ -101,16 +100,14 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_backward(cons
             Sum own_part = product(outs, scaled(at, columns(tile.query), [&](int s) { return decays.from_beginning(s); }));
             multiply(own_part, operand(product(solved, inverse)), erasing);
             put(at, grads[warp], own_part);
-            const Sum of_grad = product(erasing, operand(product(keeping, inverse)));
-            __syncwarp();   // T was read
-            put(at, tile.work, of_grad);
+            put(at, tile.map, product(erasing, operand(product(keeping, inverse))));
         }
         __syncthreads();
 
         if (warp == 0)
         {
             put(at, grads[there], grad);
-            for (int i = there - 1; i >= 0; i--) step(at, grad, tiles[i].decays.from_beginning(D - 1), tiles[i].work, grads[i]);
+            for (int i = there - 1; i >= 0; i--) step(at, grad, tiles[i].decays.from_beginning(D - 1), tiles[i].map, grads[i]);
         }
         __syncthreads();
 

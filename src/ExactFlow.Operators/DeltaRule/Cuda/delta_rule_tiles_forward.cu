@@ -1,6 +1,51 @@
 #include "delta_rule_tiles.cuh"
 
 // The forward pass of delta_rule_tiles.cuh.
+// A, strictly lower, becomes T = (I + A)^-1 in its place. The two triangles on the diagonal row by row, a thread per column; below them -T22 A21 T11.
+__device__ __forceinline__ void invert(const Lane& at, Matrix& m)
+{
+    constexpr int H = D / 2;
+    const int column = threadIdx.x & (D - 1), corner = column & H;
+    float x[H];
+#pragma unroll
+    for (int t = 0; t < H; t++)
+    {
+        float row[H];
+        load_row<H>(row, &m.of[corner + t][corner]);
+        float sum = corner + t == column ? 1.f : 0.f;
+#pragma unroll
+        for (int s = 0; s < t; s++) sum = fmaf(-row[s], x[s], sum);
+        x[t] = sum;
+    }
+    __syncwarp();
+    if ((threadIdx.x & 31) < D)
+    {
+#pragma unroll
+        for (int t = 0; t < H; t++) m.of[corner + t][column] = x[t];
+    }
+    __syncwarp();
+    // Above the diagonal is room for A21 T11, and 0 again afterwards. Of the 16 rows of these products the lower half is 0.
+    float product[4] = {}, below[4] = {};
+    mma_tf32(product, tf32(m.of[H + at.r][at.c]), 0u, tf32(m.of[H + at.r][at.c + 4]), 0u, tf32(m.of[at.c][at.r]), tf32(m.of[at.c + 4][at.r]));
+    *reinterpret_cast<float2*>(&m.of[at.r][H + at.c * 2]) = make_float2(product[0], product[1]);
+    __syncwarp();
+    mma_tf32(below, tf32(m.of[H + at.r][H + at.c]), 0u, tf32(m.of[H + at.r][H + at.c + 4]), 0u, tf32(m.of[at.c][H + at.r]), tf32(m.of[at.c + 4][H + at.r]));
+    __syncwarp();
+    *reinterpret_cast<float2*>(&m.of[H + at.r][at.c * 2]) = make_float2(-below[0], -below[1]);
+    *reinterpret_cast<float2*>(&m.of[at.r][H + at.c * 2]) = make_float2(0.f, 0.f);
+    __syncwarp();
+}
+
+// T to `inverse`, from keys as they came.
+template <bool DECAYS> __device__ __forceinline__ void triangle(const Lane& at, const Operand& key, const TokenCoefficients* tokens, const Decays<DECAYS>& decays, Matrix& inverse)
+{
+    Sum a = product(key, key);
+    each(at, a, [&](int t, int s, float x) { return s < t ? tokens[t].erase * tokens[t].inv * tokens[s].inv * x * decays.from(s, t - 1) : 0.f; });
+    put(at, inverse, a);
+    __syncwarp();
+    invert(at, inverse);
+}
+
 template <bool DECAYS> struct ForwardTile
 {
     Loaded key, query, value;
@@ -63,6 +108,13 @@ template <bool DECAYS> __device__ __forceinline__ void delta_tiles_forward(const
             attention = product(rows(tile.query), key);
             each(at, attention, [&](int t, int s, float x) { return s <= t ? tile.tokens[s].inv * x * tile.decays.from(s, t) : 0.f; });
             const Operand inverse = rows(at, tile.work);
+            if (g.kept.state)
+            {
+                Sum kept;
+#pragma unroll
+                for (int i = 0; i < 8; i++) kept.of[i >> 2][i & 3] = number_of(inverse, i >> 2, i & 3);
+                keep(at, g.kept.inverse + head.tile(n, number) * D, kept);
+            }
             const Operand erasing = scaled(at, keys, [&](int s) { return -tile.tokens[s].erase * tile.tokens[s].inv * tile.decays.from_beginning(s - 1); });
             const Operand keeping = scaled(at, keys, [&](int s) { return tile.tokens[s].inv * tile.decays.from(s, D - 1); });
             update = product(scaled(at, columns(tile.value), [&](int s) { return tile.tokens[s].write; }), inverse);
