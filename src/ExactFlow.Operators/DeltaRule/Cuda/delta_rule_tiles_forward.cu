@@ -1,6 +1,7 @@
 #include "delta_rule_tiles.cuh"
 
 // The forward pass of delta_rule_tiles.cuh.
+
 // A, strictly lower, becomes T = (I + A)^-1 in its place. The two triangles on the diagonal row by row, a thread per column; below them -T22 A21 T11.
 __device__ __forceinline__ void invert(const Lane& at, Matrix& m)
 {
