@@ -46,6 +46,7 @@ public sealed unsafe class CudaDevice : Device
         Driver = driver;
         Name = $"cuda:{ordinal}";
         Constants = new CudaConstants(this);
+        PageLocked = new PageLockedMemory(this);
         this.matrices = matrices;
         Kernels = new KernelLibrary(this, compiler ?? new NvrtcCompiler(Name), cache ?? new KernelCache());
         using Lock.Scope alone = OneAtATime.EnterScope();
@@ -111,6 +112,9 @@ public sealed unsafe class CudaDevice : Device
 
     /// <summary>Tables that recur from step to step.</summary>
     public CudaConstants Constants { get; }
+
+    /// <summary>Host memory for results on their way.</summary>
+    internal PageLockedMemory PageLocked { get; }
 
     /// <summary>Whether queued work is being recorded by <see cref="Capture"/> instead of running.</summary>
     public bool IsCapturing { get; private set; }
@@ -312,7 +316,9 @@ public sealed unsafe class CudaDevice : Device
             UseOnThisThread();
             matrices?.Dispose();
             Constants.Free();
+            CudaResult unpinned = PageLocked.Free();
             Check(Driver.StreamDestroy(Stream), "cuStreamDestroy");
+            Check(unpinned, "cuMemFreeHost");
         }
         finally
         {

@@ -15,7 +15,7 @@ public sealed unsafe class CudaReadback : IDisposable
     private readonly CudaDevice device;
     private readonly int bytes;
     private readonly nint[] arrived;
-    private nint memory;
+    private PageLockedBlock memory;
     private long queued;
     private long read;
 
@@ -32,11 +32,10 @@ public sealed unsafe class CudaReadback : IDisposable
         this.device = device;
         this.bytes = bytes;
         arrived = new nint[depth];
-        using Lock.Scope alone = CudaDevice.OneAtATime.EnterScope();
-        device.UseOnThisThread();
-        device.Check(device.Driver.MemHostAlloc(out memory, checked((nuint)bytes * (nuint)depth)), "cuMemHostAlloc", $"{(long)bytes * depth:N0} bytes");
+        memory = device.PageLocked.Rent((long)bytes * depth);
         try
         {
+            device.UseOnThisThread();
             for (int i = 0; i < depth; i++)
             {
                 device.Check(device.Driver.EventCreate(out arrived[i], sleeps ? Blocking | WithoutTiming : WithoutTiming), "cuEventCreate");
@@ -64,7 +63,7 @@ public sealed unsafe class CudaReadback : IDisposable
 
         int slot = (int)(queued % arrived.Length);
         device.UseOnThisThread();
-        device.Check(device.Driver.MemcpyDtoHAsync((byte*)memory + ((long)slot * bytes), source, (nuint)bytes, device.Stream), "cuMemcpyDtoHAsync", $"{bytes:N0} bytes");
+        device.Check(device.Driver.MemcpyDtoHAsync((byte*)memory.Address + ((long)slot * bytes), source, (nuint)bytes, device.Stream), "cuMemcpyDtoHAsync", $"{bytes:N0} bytes");
         device.Check(device.Driver.EventRecord(arrived[slot], device.Stream), "cuEventRecord");
         queued++;
     }
@@ -81,26 +80,25 @@ public sealed unsafe class CudaReadback : IDisposable
         device.UseOnThisThread();
         device.Check(device.Driver.EventSynchronize(arrived[slot]), "cuEventSynchronize");
         read++;
-        return new ReadOnlySpan<byte>((byte*)memory + ((long)slot * bytes), bytes);
+        return new ReadOnlySpan<byte>((byte*)memory.Address + ((long)slot * bytes), bytes);
     }
 
     /// <summary>Waits for copies under way and gives the memory back.</summary>
     public void Dispose()
     {
-        if (memory != 0)
+        if (memory.Address != 0)
         {
             device.UseOnThisThread();
             CudaResult waited = Pending > 0 ? device.Driver.StreamSynchronize(device.Stream) : CudaResult.Success;
             read = queued;
             CudaResult released = Release();
             device.Check(waited, "cuStreamSynchronize");
-            device.Check(released, "cuMemFreeHost");
+            device.Check(released, "cuEventDestroy");
         }
     }
 
     private CudaResult Release()
     {
-        using Lock.Scope alone = CudaDevice.OneAtATime.EnterScope();
         CudaResult result = CudaResult.Success;
         foreach (nint mark in arrived)
         {
@@ -110,8 +108,8 @@ public sealed unsafe class CudaReadback : IDisposable
             }
         }
 
-        CudaResult freed = device.Driver.MemFreeHost(memory);
-        memory = 0;
-        return result == CudaResult.Success ? freed : result;
+        device.PageLocked.Return(memory);
+        memory = default;
+        return result;
     }
 }

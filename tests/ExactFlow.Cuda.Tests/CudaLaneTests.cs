@@ -83,7 +83,12 @@ public sealed class CudaLaneTests
         using var first = new CudaDevice(driver);
         var second = new CudaDevice(driver);
         CudaModule? module = what == "unload" ? new CudaModule(second, [1]) : null;
-        CudaReadback? readback = what == "unpin" ? new CudaReadback(second, 4) : null;
+        CudaReadback? readback = null;
+        if (what == "unpin")
+        {
+            new CudaReadback(second, 4).Dispose();
+        }
+
         var begun = new ManualResetEventSlim();
         var other = new Thread(() =>
         {
@@ -95,7 +100,7 @@ public sealed class CudaLaneTests
                 case "load": module = new CudaModule(second, [1]); break;
                 case "unload": module!.Dispose(); break;
                 case "pin": readback = new CudaReadback(second, 4); break;
-                default: readback!.Dispose(); break;
+                default: second.Dispose(); break;
             }
         });
         int before = Calls();
@@ -116,6 +121,29 @@ public sealed class CudaLaneTests
         second.Dispose();
 
         int Calls() => driver.Calls.ToArray().Count(made => made.StartsWith(call, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Page_locked_memory_is_kept_until_the_device_ends_and_used_again()
+    {
+        var driver = new RecordingCudaDriver();
+        using (var device = new CudaDevice(driver))
+        {
+            for (int i = 0; i < 3; i++)
+            {
+                using var small = new CudaReadback(device, 4);
+                using var other = new CudaReadback(device, 12, depth: 5);
+            }
+
+            using var large = new CudaReadback(device, 5000);
+            Assert.Equal(["cuMemHostAlloc 4096", "cuMemHostAlloc 4096", "cuMemHostAlloc 16384"], Calls("cuMemHostAlloc"));
+            Assert.Empty(Calls("cuMemFreeHost"));
+        }
+
+        Assert.Equal(3, Calls("cuMemFreeHost").Length);
+        Assert.Empty(driver.Outstanding);
+
+        string[] Calls(string call) => [.. driver.Calls.Where(made => made.StartsWith(call, StringComparison.Ordinal))];
     }
 
     [Fact]
