@@ -10,8 +10,11 @@ namespace ExactFlow.Operators;
 /// </summary>
 internal sealed unsafe class CudaParameterTable : IDisposable
 {
-    /// <summary>Elements of every chunk but a parameter's last one: the work of one block of threads.</summary>
-    private const int ChunkSize = 1 << 13;
+    /// <summary>Elements of every chunk but a parameter's last one, the work of one block of threads: several rounds of them, or one where the blocks would not fill a GPU.</summary>
+    private const int ChunkSize = 1 << 13, ChunkSizeOfFew = 1 << 10;
+
+    /// <summary>Elements from which on there are enough chunks. The same on every GPU, since sums are taken chunk by chunk.</summary>
+    private const long Many = 1 << 22;
 
     private readonly CudaDevice device;
     private readonly IReadOnlyList<Parameter> parameters;
@@ -78,12 +81,14 @@ internal sealed unsafe class CudaParameterTable : IDisposable
 
     private void Rebuild()
     {
+        long elements = Enumerable.Range(0, known.Length).Sum(i => known[i].Gradient == 0 ? 0 : parameters[i].Value.Count);
+        int size = elements < Many ? ChunkSizeOfFew : ChunkSize;
         var chunks = new List<Chunk>();
         for (int i = 0; i < known.Length; i++)
         {
-            for (long start = 0; known[i].Gradient != 0 && start < parameters[i].Value.Count; start += ChunkSize)
+            for (long start = 0; known[i].Gradient != 0 && start < parameters[i].Value.Count; start += size)
             {
-                chunks.Add(ChunkOf(i, start));
+                chunks.Add(ChunkOf(i, start, size));
             }
         }
 
@@ -96,7 +101,7 @@ internal sealed unsafe class CudaParameterTable : IDisposable
         }
     }
 
-    private Chunk ChunkOf(int i, long start)
+    private Chunk ChunkOf(int i, long start, int size)
     {
         Parameter parameter = parameters[i];
         nint offset = (nint)(start * sizeof(float));
@@ -107,7 +112,7 @@ internal sealed unsafe class CudaParameterTable : IDisposable
             First = firstMoments is null ? 0 : firstMoments[i].Address + offset,
             Second = secondMoments is null ? 0 : secondMoments[i].Address + offset,
             Working = known[i].Working == 0 ? 0 : known[i].Working + (nint)(start * sizeof(ushort)),
-            Length = (int)Math.Min(ChunkSize, parameter.Value.Count - start),
+            Length = (int)Math.Min(size, parameter.Value.Count - start),
             Decays = parameter.WeightDecay ? 1 : 0,
         };
     }
