@@ -56,7 +56,7 @@ public static unsafe partial class RmsNorm
         CudaTarget weightGradient,
         Tensor? normalized = null)
     {
-        var arguments = new BackwardArguments
+        var arguments = new CudaNormGradient
         {
             X = x.Address,
             OutputGradient = outputGradient.Address,
@@ -68,7 +68,7 @@ public static unsafe partial class RmsNorm
             Epsilon = epsilon,
         };
         nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | arguments.Normalized | inputGradient.Address;
-        var rows = CudaRows.Of(operation, x, addresses);
+        var rows = CudaRows.Of(operation, x, addresses).ForNormGradient(device);
         arguments.Rows = rows.ArgumentAhead(device, tensors: 3);
         int blocks = rows.BackwardBlocks(device);
         using var partial = new Scratch(device, weightGradient.IsWanted ? (long)blocks * rows.Dimension * sizeof(float) : 0);
@@ -86,16 +86,6 @@ public static unsafe partial class RmsNorm
     {
         public RowsArgument Rows;
         public nint X, Residual, Weight, Sum, Y;
-        public float Share, Epsilon;
-    }
-
-    /// <summary><c>RmsNormGradArgs</c> of rms_norm.cu.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private struct BackwardArguments
-    {
-        public RowsArgument Rows;
-        public nint X, OutputGradient, Direct, Weight, Partial, Normalized;
-        public CudaTarget InputGradient;
         public float Share, Epsilon;
     }
 }
