@@ -62,14 +62,14 @@ public static unsafe partial class RmsNorm
             OutputGradient = outputGradient.Address,
             Direct = direct?.Address ?? 0,
             Weight = weight?.Address ?? 0,
-            Normalized = normalized?.Address ?? 0,
             InputGradient = inputGradient,
             Share = share,
             Epsilon = epsilon,
         };
-        nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | arguments.Normalized | inputGradient.Address;
+        nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | inputGradient.Address | (normalized?.Address ?? 0);
         var rows = CudaRows.Of(operation, x, addresses).ForNormGradient(device);
         arguments.Rows = rows.ArgumentAhead(device, tensors: 3);
+        arguments.Normalized = rows.IsFew ? 0 : normalized?.Address ?? 0;
         int blocks = rows.BackwardBlocks(device);
         using var partial = new Scratch(device, weightGradient.IsWanted ? (long)blocks * rows.Dimension * sizeof(float) : 0);
         arguments.Partial = weightGradient.IsWanted ? partial.Address : 0;
@@ -77,6 +77,12 @@ public static unsafe partial class RmsNorm
         if (weightGradient.IsWanted)
         {
             CudaFold.Run(device, partial.Address, blocks, rows.Dimension, rows.Dimension, weightGradient);
+        }
+
+        // The bits of the first time come from the kernel of the first time.
+        if (rows.IsFew && normalized is not null)
+        {
+            Forward(operation, device, x, null, weight, share, epsilon, null, normalized);
         }
     }
 

@@ -50,6 +50,9 @@ internal readonly struct CudaRows
     /// <summary>Length of a row.</summary>
     public int Dimension => argument.Dimension;
 
+    /// <summary>Whether a gradient goes through few rows, which are divided among threads in another way than forwards: sums over a row round differently.</summary>
+    public bool IsFew => form == Form.Few;
+
     /// <summary>The same for <see cref="Backward"/> with rows of <paramref name="tensors"/> tensors fetched ahead, where they lie within warps.</summary>
     /// <param name="device">Where it runs.</param>
     /// <param name="tensors">Tensors whose rows a thread reads.</param>

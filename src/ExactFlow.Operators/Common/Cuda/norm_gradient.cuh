@@ -12,7 +12,7 @@ struct NormGradArgs
     const void* direct;     // null, or what reaches x besides the norm, added to its gradient
     const float* weight;    // null: ones
     float* partial;         // null, or [blocks, dim], centred [blocks, 2 dim]: the gradients of weight and bias over each block's rows
-    void* normalized;       // null, or where n is written again; it may be where dy lies, which a thread has read by then
+    void* normalized;       // null, or where n is written again, not for few rows; it may be where dy lies, which a thread has read by then
     Target dx;
     float share, epsilon;
 };
@@ -120,12 +120,6 @@ template <typename T, bool CENTRED> __device__ __forceinline__ void norm_backwar
             const i64 at = (i64)(first + k * t.rows) * g.rows.dim + from;
             if (adds_again) write_gradient<C>(g.dx, at, dx);
             else if (to) C::write(to + at, C::close(dx));
-            if (!CENTRED && g.normalized)
-            {
-#pragma unroll
-                for (int j = 0; j < N; j++) x[j] = x[j] * r * w[j];
-                C::write((T*)g.normalized + at, C::close(x));
-            }
         }
     }
     if (!g.partial) return;
