@@ -1,5 +1,3 @@
-using ExactFlow.Tensors.Autograd;
-
 namespace ExactFlow.Tensors;
 
 /// <content>Gradients: where they lie, who writes them, and what shares them.</content>
@@ -13,7 +11,14 @@ public sealed partial class Tensor
     public bool RequiresGrad => gradient is not null;
 
     /// <summary>The gradient of the loss with respect to it, of its own shape, or null as long as nobody wrote one.</summary>
-    public Tensor? Grad => gradient is { IsWritten: true, Value: not null } slot ? InShape(slot, Shape) : null;
+    public Tensor? Grad
+    {
+        get
+        {
+            WriteOne();
+            return gradient is { IsWritten: true, Value: not null } slot ? InShape(slot, Shape) : null;
+        }
+    }
 
     /// <summary>Whether a gradient was written.</summary>
     internal bool HasGrad => gradient is { IsWritten: true };
@@ -52,7 +57,8 @@ public sealed partial class Tensor
     /// </summary>
     public Tensor GradForWrite(out bool accumulate)
     {
-        GradientSlot slot = gradient ?? throw new InvalidOperationException($"The gradient of a tensor {Shape} was written, but it does not require one.");
+        GradientSlot slot = RequiredSlot();
+        WriteOne();
         if (slot is { IsAdopted: true, Value: { } adopted } && adopted.buffer!.GradientOwners > 1)
         {
             Separate(slot, adopted);
@@ -75,7 +81,7 @@ public sealed partial class Tensor
     public bool TryAdoptGrad(Tensor computed)
     {
         ArgumentNullException.ThrowIfNull(computed);
-        if (gradient is not { IsPersistent: false, Value: null } slot || computed.isPersistent || computed.DType != slot.Type || computed.Count != slot.Shape.Count)
+        if (gradient is not { IsPersistent: false, Value: null, IsOne: false } slot || computed.isPersistent || computed.DType != slot.Type || computed.Count != slot.Shape.Count)
         {
             return false;
         }
@@ -95,60 +101,23 @@ public sealed partial class Tensor
         if (gradient is not null)
         {
             gradient.IsWritten = false;
+            gradient.IsOne = false;
         }
-    }
-
-    /// <summary>Computes the gradients of everything this scalar was computed from in the open step.</summary>
-    /// <exception cref="InvalidOperationException">Not a scalar, not part of a recorded computation, or no step is open.</exception>
-    public void Backward()
-    {
-        if (Count != 1)
-        {
-            throw new InvalidOperationException($"Backward starts from a scalar loss, but this tensor has shape {Shape}: pass the gradient of its elements.");
-        }
-
-        Span<float> one = [1f];
-        using var seed = Device.Persistent(Shape);
-        seed.CopyFrom<float>(one);
-        Backward(seed);
-    }
-
-    /// <summary>Computes the gradients of everything this tensor was computed from, given the gradient of its own elements.</summary>
-    /// <param name="gradientOfThis">Same shape as this tensor. A tensor of the step is taken without a copy, and its values are undefined afterwards.</param>
-    public void Backward(Tensor gradientOfThis)
-    {
-        SeedGrad(gradientOfThis);
-        Step step = Device.CurrentStep ?? throw new InvalidOperationException("Backward needs the step in which the loss was computed, but none is open.");
-        step.Tape.Backward(step);
-    }
-
-    /// <summary>Adds a gradient without running the tape: for results that several tensors are differentiated from, before the last one's <see cref="Backward(Tensor)"/>.</summary>
-    /// <param name="gradientOfThis">As for <see cref="Backward(Tensor)"/>.</param>
-    public void SeedGrad(Tensor gradientOfThis)
-    {
-        ArgumentNullException.ThrowIfNull(gradientOfThis);
-        if (gradientOfThis.Shape != Shape)
-        {
-            throw new InvalidInputException($"The gradient given for a tensor {Shape} has shape {gradientOfThis.Shape}; both must be equal.");
-        }
-
-        if (TryAdoptGrad(gradientOfThis))
-        {
-            return;
-        }
-
-        Tensor target = GradForWrite(out bool accumulate);
-        if (accumulate)
-        {
-            throw new InvalidOperationException("A gradient was seeded for a tensor that already has one.");
-        }
-
-        Device.Copy(gradientOfThis.Address, target.Address, ByteCount);
     }
 
     internal void ReleaseGrad()
     {
-        if (gradient is { Value: { } value } slot && !isPersistent)
+        if (gradient is not { } slot || isPersistent)
+        {
+            return;
+        }
+
+        if (slot.IsOne)
+        {
+            ClearGrad();
+        }
+
+        if (slot.Value is { } value)
         {
             slot.IsWritten = false;
             slot.Value = null;
@@ -159,6 +128,7 @@ public sealed partial class Tensor
     /// <summary>Makes the gradient of this tensor that of another one in its place, which nobody has written to yet.</summary>
     internal void MoveGradTo(Tensor other)
     {
+        WriteOne();
         if (gradient is { Value: not null } from && other.gradient is { Value: null } to)
         {
             (to.Value, to.IsWritten, to.IsAdopted) = (from.Value, from.IsWritten, from.IsAdopted);
@@ -241,6 +211,9 @@ public sealed partial class Tensor
 
         /// <summary>Whether <see cref="Value"/> came from elsewhere, and others may hold its memory as their gradient too.</summary>
         public bool IsAdopted;
+
+        /// <summary>Whether the gradient is 1 and stands in no memory yet; see <see cref="GradIsOne"/>.</summary>
+        public bool IsOne;
 
         /// <summary>Shape of the tensor that asked for the gradient.</summary>
         public Shape Shape;

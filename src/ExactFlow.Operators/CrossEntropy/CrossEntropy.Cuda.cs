@@ -57,13 +57,17 @@ public static unsafe partial class CrossEntropy
             null,
             null);
 
-    private static void Backward(CudaDevice device, Tensor hidden, Tensor headWeight, Tensor? hiddenGradient, Tensor? weightGradient, Tensor lossGradient)
+    /// <summary>Hands the gradients on, times that of the loss; null when it is 1.</summary>
+    private static void Backward(CudaDevice device, Tensor hidden, Tensor headWeight, Tensor? hiddenGradient, Tensor? weightGradient, Tensor? lossGradient)
     {
         if (hiddenGradient is not null)
         {
             if (hidden.TryAdoptGrad(hiddenGradient))
             {
-                Scale(device, hiddenGradient, lossGradient, hiddenGradient, accumulate: false);
+                if (lossGradient is not null)
+                {
+                    Scale(device, hiddenGradient, lossGradient, hiddenGradient, accumulate: false);
+                }
             }
             else
             {
@@ -171,15 +175,15 @@ public static unsafe partial class CrossEntropy
         return Math.Min(tokens, ((tokens + blocks - 1) / blocks + BlockStep - 1) / BlockStep * BlockStep);
     }
 
-    /// <summary>target = factor * source, or target += that; the factor is on the device.</summary>
-    private static void Scale(CudaDevice device, Tensor source, Tensor factor, Tensor target, bool accumulate)
+    /// <summary>target = factor * source, or target += that; the factor is on the device, or null for 1.</summary>
+    private static void Scale(CudaDevice device, Tensor source, Tensor? factor, Tensor target, bool accumulate)
     {
         string kernel = target.DType == DType.Float32 ? "scaled_float32" : source.DType == DType.Float32 ? "scaled_float32_to_bfloat16" : "scaled_bfloat16";
         var arguments = new ScaledArguments
         {
             Target = new CudaTarget(target.Address, accumulate),
             From = source.Address,
-            Factor = factor.Address,
+            Factor = factor?.Address ?? 0,
             Count = source.Count,
             Whole = (source.Address | target.Address) % 16 == 0 ? 1 : 0,
         };

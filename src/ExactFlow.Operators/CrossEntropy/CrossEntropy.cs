@@ -37,7 +37,7 @@ public static partial class CrossEntropy
                 break;
             case CudaDevice gpu:
                 Forward(gpu, hidden, headWeight, targets, ignoreIndex, loss, hiddenGradient, weightGradient);
-                tape?.Record(loss, () => Backward(gpu, hidden, headWeight, hiddenGradient, weightGradient, loss.Grad!));
+                tape?.Record(loss, () => Backward(gpu, hidden, headWeight, hiddenGradient, weightGradient, loss.GradIsOne ? null : loss.Grad));
                 break;
             default:
                 throw Require.Implementation(nameof(CrossEntropy), device);

@@ -186,12 +186,12 @@ extern "C" __global__ void __launch_bounds__(256) cross_entropy_hits(const HitsA
     if (lane == 0 && better == 0.f) atomicAdd(g.hits + target, 1);
 }
 
-// to = factor * from, or to += that. In place nothing is done where the factor is 1, which it is when the loss is what was differentiated.
+// to = factor * from, or to += that; without a factor it is 1. In place nothing is done where it is.
 struct ScaledArgs { Target target; const void* from; const float* factor; i64 count; int whole; };
 
 template <typename TTo, typename TFrom> __device__ __forceinline__ void scaled(const ScaledArgs& g)
 {
-    float factor = *g.factor;
+    const float factor = g.factor ? *g.factor : 1.f;
     const TFrom* from = (const TFrom*)g.from;
     if (factor == 1.f && g.target.to == g.from) return;
     i64 done = 0;

@@ -22,15 +22,16 @@ public static unsafe partial class LayerNorm
     private static void Backward(
         CudaDevice device, Tensor x, Tensor weight, float epsilon, Tensor outputGradient, CudaTarget inputGradient, CudaTarget weightGradient, CudaTarget biasGradient)
     {
-        var arguments = new BackwardArguments
+        var arguments = new CudaNormGradient
         {
             X = x.Address,
             OutputGradient = outputGradient.Address,
             Weight = weight.Address,
             InputGradient = inputGradient,
+            Share = 1f / x.Shape[^1],
             Epsilon = epsilon,
         };
-        var rows = CudaRows.Of("LayerNorm", x, arguments.X | arguments.OutputGradient | arguments.Weight | inputGradient.Address);
+        var rows = CudaRows.Of("LayerNorm", x, arguments.X | arguments.OutputGradient | arguments.Weight | inputGradient.Address).ForNormGradient(device);
         arguments.Rows = rows.Argument;
         int blocks = rows.BackwardBlocks(device);
         bool wantsSums = weightGradient.IsWanted || biasGradient.IsWanted;
@@ -49,16 +50,6 @@ public static unsafe partial class LayerNorm
     {
         public RowsArgument Rows;
         public nint X, Weight, Bias, Y;
-        public float Epsilon;
-    }
-
-    /// <summary><c>LayerNormGradArgs</c> of layer_norm.cu.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private struct BackwardArguments
-    {
-        public RowsArgument Rows;
-        public nint X, OutputGradient, Weight, Partial;
-        public CudaTarget InputGradient;
         public float Epsilon;
     }
 }

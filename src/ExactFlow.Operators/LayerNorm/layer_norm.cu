@@ -1,4 +1,4 @@
-#include "rows.cuh"
+#include "norm_gradient.cuh"
 
 // y = n w + b with n = (x - mean) r and r = (mean((x - mean)^2) + epsilon)^(-1/2). The variance takes a sum of its own: mean(x^2) - mean^2 would cancel
 // when the mean is large beside the spread; the row lies in registers.
@@ -70,25 +70,13 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void layer_
 }
 ROW_KERNELS(layer_norm_forward, LayerNormArgs)
 
-struct LayerNormGradArgs
-{
-    Rows rows;
-    const void* x;
-    const void* dy;
-    const float* weight;
-    float* partial;     // null, or [blocks, 2 dim]: the gradients of weight and bias over each block's rows
-    Target dx;
-    float epsilon;
-};
-
 // With g = w dy: dx = r (g - mean(g) - n mean(g n)), dw = sum over rows of dy n, db = sum over rows of dy.
-template <typename T, int P, bool VECTOR> __device__ __forceinline__ void layer_norm_backward(const LayerNormGradArgs& g)
+template <typename T, int P, bool VECTOR> __device__ __forceinline__ void layer_norm_backward(const NormGradArgs& g)
 {
     typedef Cells<T, VECTOR> C;
     __shared__ float room[64];
     DYNAMIC_SHARED(columns);
     const RowThread t(g.rows);
-    const float share = 1.f / g.rows.dim;
     float weight_sums[P][C::N], bias_sums[P][C::N];
     clear<C, P>(weight_sums);
     clear<C, P>(bias_sums);
@@ -123,8 +111,8 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void layer_
             }
         }
         row_sums(mean, product, t.lanes, room);
-        mean *= share;
-        product *= share;
+        mean *= g.share;
+        product *= g.share;
 #pragma unroll
         for (int p = 0; p < P; p++)
         {
@@ -150,4 +138,5 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void layer_
     store_columns<C, P>(weight_sums, t, g.rows.dim, partial, (float*)columns);
     store_columns<C, P>(bias_sums, t, g.rows.dim, partial + g.rows.dim, (float*)columns);
 }
-ROW_KERNELS(layer_norm_backward, LayerNormGradArgs)
+ROW_KERNELS(layer_norm_backward, NormGradArgs)
+FEW_ROWS_GRADIENT(layer_norm_backward, true)

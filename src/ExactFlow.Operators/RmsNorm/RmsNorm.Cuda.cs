@@ -56,20 +56,20 @@ public static unsafe partial class RmsNorm
         CudaTarget weightGradient,
         Tensor? normalized = null)
     {
-        var arguments = new BackwardArguments
+        var arguments = new CudaNormGradient
         {
             X = x.Address,
             OutputGradient = outputGradient.Address,
             Direct = direct?.Address ?? 0,
             Weight = weight?.Address ?? 0,
-            Normalized = normalized?.Address ?? 0,
             InputGradient = inputGradient,
             Share = share,
             Epsilon = epsilon,
         };
-        nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | arguments.Normalized | inputGradient.Address;
-        var rows = CudaRows.Of(operation, x, addresses);
+        nint addresses = arguments.X | arguments.OutputGradient | arguments.Direct | arguments.Weight | inputGradient.Address | (normalized?.Address ?? 0);
+        var rows = CudaRows.Of(operation, x, addresses).ForNormGradient(device);
         arguments.Rows = rows.ArgumentAhead(device, tensors: 3);
+        arguments.Normalized = rows.IsFew ? 0 : normalized?.Address ?? 0;
         int blocks = rows.BackwardBlocks(device);
         using var partial = new Scratch(device, weightGradient.IsWanted ? (long)blocks * rows.Dimension * sizeof(float) : 0);
         arguments.Partial = weightGradient.IsWanted ? partial.Address : 0;
@@ -77,6 +77,12 @@ public static unsafe partial class RmsNorm
         if (weightGradient.IsWanted)
         {
             CudaFold.Run(device, partial.Address, blocks, rows.Dimension, rows.Dimension, weightGradient);
+        }
+
+        // The bits of the first time come from the kernel of the first time.
+        if (rows.IsFew && normalized is not null)
+        {
+            Forward(operation, device, x, null, weight, share, epsilon, null, normalized);
         }
     }
 
@@ -86,16 +92,6 @@ public static unsafe partial class RmsNorm
     {
         public RowsArgument Rows;
         public nint X, Residual, Weight, Sum, Y;
-        public float Share, Epsilon;
-    }
-
-    /// <summary><c>RmsNormGradArgs</c> of rms_norm.cu.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private struct BackwardArguments
-    {
-        public RowsArgument Rows;
-        public nint X, OutputGradient, Direct, Weight, Partial, Normalized;
-        public CudaTarget InputGradient;
         public float Share, Epsilon;
     }
 }

@@ -1,4 +1,4 @@
-#include "rows.cuh"
+#include "norm_gradient.cuh"
 
 // y = x r w with r = (share sum(x^2) + epsilon)^(-1/2): share = 1 / dim for RmsNorm, 1 (and no w) for L2Norm. With a residual, x is first replaced by
 // x + residual, rounded to the format of the tensors, and written too.
@@ -67,21 +67,8 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void rms_no
 }
 ROW_KERNELS(rms_norm_forward, RmsNormArgs)
 
-struct RmsNormGradArgs
-{
-    Rows rows;
-    const void* x;
-    const void* dy;
-    const void* direct;     // null, or what reaches x besides the norm, added to its gradient
-    const float* weight;    // null: ones
-    float* partial;         // null, or [blocks, dim]: the weight's gradient over each block's rows
-    void* normalized;       // null, or where y is written again; it may be where dy lies, which a thread has read by then
-    Target dx;
-    float share, epsilon;
-};
-
 // dx = r (g - x r^2 share sum(g x)) with g = w dy, and dw = sum over rows of dy x r. Each block goes through rows at a stride of the grid.
-template <typename T, int P, bool VECTOR> __device__ __forceinline__ void rms_norm_backward(const RmsNormGradArgs& g)
+template <typename T, int P, bool VECTOR> __device__ __forceinline__ void rms_norm_backward(const NormGradArgs& g)
 {
     typedef Cells<T, VECTOR> C;
     __shared__ float room[64];
@@ -163,4 +150,5 @@ template <typename T, int P, bool VECTOR> __device__ __forceinline__ void rms_no
     ahead.end();
     if (g.partial) store_columns<C, P>(sums, t, g.rows.dim, g.partial + (i64)blockIdx.x * g.rows.dim, (float*)columns);
 }
-ROW_KERNELS(rms_norm_backward, RmsNormGradArgs)
+ROW_KERNELS(rms_norm_backward, NormGradArgs)
+FEW_ROWS_GRADIENT(rms_norm_backward, false)

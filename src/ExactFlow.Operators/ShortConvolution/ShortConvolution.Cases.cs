@@ -22,6 +22,8 @@ public sealed class ShortConvolutionCases : IOperatorCases
         Of("width 7", [2, 70, 9], width: 7),
         Of("wider than the sequence", [2, 5, 9], width: 12, bias: true),
         Of("bias", [2, 65, 100], bias: true),
+        Of("128 channels, runs side by side", [5, 70, 128], bias: true),
+        Of("128 channels without SiLU", [2, 35, 128], silu: false),
         Of("bias without SiLU", [2, 65, 100], bias: true, silu: false),
         Of("without SiLU", [2, 65, 31], silu: false),
         Of("large values", [1, 65, 31], scale: 1e3),

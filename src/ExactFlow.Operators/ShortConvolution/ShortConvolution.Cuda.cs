@@ -135,7 +135,7 @@ public static unsafe partial class ShortConvolution
         }
 
         var layout = new Layout(x, weight, documents, units ? Taps : 1);
-        layout.Cut(shortest: 8, device.MultiprocessorCount * ((x.DType == DType.BFloat16 ? 4 : 3) - (documents is null ? 0 : 1)));
+        layout.Cut(shortest: 16, device.MultiprocessorCount * ((x.DType == DType.BFloat16 ? 4 : 3) - (documents is null ? 0 : 1)));
         bool sums = weightGradient.IsWanted || biasGradient.IsWanted;
         int columns = checked((layout.Width + 1) * layout.Channels);
 

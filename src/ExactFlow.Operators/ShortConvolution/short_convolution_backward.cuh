@@ -8,7 +8,7 @@ struct GradientArgs { Layout layout; Target x_gradient; const void* gradient; co
 // Four taps in one pass. With dz the gradient of the sum z, which is computed again: token t adds tap 3 - i times dz[t] to the gradient of input t - i, and
 // the gradient of input t - 3 is complete then. The three tokens behind the run are visited too, for the gradients of its last inputs.
 // LANES as forward: the gradient of y from that of n = y r, r = (y y + epsilon)^-1/2, is r (dn - y r^2 (y dn)).
-template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ void gradient_of_run(const GradientArgs& a, float (&sums)[N][4], float (&bias_sums)[N])
+template <typename T, int N, bool PACKED, int LANES, bool SILU> __device__ __forceinline__ void gradient_of_run(const GradientArgs& a, float (&sums)[N][4], float (&bias_sums)[N])
 {
     const Layout& g = a.layout;
     const int unit = unit_of(g), channel = unit * N;
@@ -20,13 +20,28 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
     const T* x = (const T*)a.x + origin;
     const T* dy = (const T*)a.gradient + origin;
     Ahead<T, N> inputs, gradients;
-    inputs.fetch(x, g.channels, 0, stop);
-    gradients.fetch(dy, g.channels, 0, stop);
-    Sequence s = sequence_at(g, tokens.first);
+    constexpr bool WALKS = LANES == 0;   // heads have no registers to spare
+    auto fetch = [&](int token)
+    {
+        if constexpr (WALKS)
+        {
+            inputs.fetch_walking(x, g.channels, token, stop);
+            gradients.fetch_walking(dy, g.channels, token, stop);
+        }
+        else
+        {
+            inputs.fetch(x, g.channels, token, stop);
+            gradients.fetch(dy, g.channels, token, stop);
+        }
+    };
+    fetch(0);
+    // Where a row is one sequence, its first token is known without another division.
+    Sequence s = PACKED ? sequence_at(g, tokens.first) : Sequence{ tokens.row_end - g.time, tokens.row_end, 0 };
     Window<N> window;
     window.load_filter(a.weight, a.bias, channel);
     window.load_inputs(g, (const T*)a.x, nullptr, s, tokens.first, channel);
     int start = (int)max(s.start - tokens.first, -3ll), end = (int)min(s.end - tokens.first, (i64)stop);
+    i64 behind = origin - 3ll * g.channels;                   // what the next token completes
     float third[N] = {}, second[N] = {}, first[N] = {};       // what is known of the gradients of the last three inputs
 
     // The sums over the run take its own tokens only.
@@ -47,8 +62,8 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
 #pragma unroll
             for (int j = 0; j < N; j++)
             {
-                const float z = window.value(j, in[j]), sigmoid = a.silu ? sigmoid_of<T>(z) : 1.f;
-                slope[j] = a.silu ? silu_slope_of(z, sigmoid) : 1.f;
+                const float z = window.value(j, in[j]), sigmoid = SILU ? sigmoid_of<T>(z) : 1.f;
+                slope[j] = SILU ? silu_slope_of(z, sigmoid) : 1.f;
                 y[j] = z * sigmoid;
                 squares = fmaf(y[j], y[j], squares);
                 product = fmaf(y[j], out[j], product);
@@ -63,7 +78,7 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
             for (int j = 0; j < N; j++)
             {
                 const float z = window.value(j, in[j]);
-                dz[j] = a.silu ? out[j] * silu_slope_of(z, sigmoid_of<T>(z)) : out[j];
+                dz[j] = SILU ? out[j] * silu_slope_of(z, sigmoid_of<T>(z)) : out[j];
             }
         }
 #pragma unroll
@@ -85,7 +100,8 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
             second[j] = !PACKED || age >= 1 ? fmaf(window.taps[j][2], dz[j], first[j]) : first[j];
             first[j] = window.taps[j][3] * dz[j];
         }
-        if (a.x_gradient.to && token >= 3) write_unit<T>(a.x_gradient, origin + (i64)(token - 3) * g.channels, complete);
+        if (a.x_gradient.to && token >= 3) write_unit<T>(a.x_gradient, WALKS ? behind : origin + (i64)(token - 3) * g.channels, complete);
+        behind += g.channels;
     };
 
     int token = 0;
@@ -94,8 +110,7 @@ template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ 
     {
         inputs.turn();
         gradients.turn();
-        inputs.fetch(x, g.channels, token + 4, stop);
-        gradients.fetch(dy, g.channels, token + 4, stop);
+        fetch(token + 4);
 #pragma unroll
         for (int i = 0; i < 4; i++)
         {
@@ -174,7 +189,8 @@ template <int N> __device__ __forceinline__ void leave_sums(const GradientArgs& 
 template <typename T, int N, bool PACKED, int LANES> __device__ __forceinline__ void convolve_gradient(const GradientArgs& a)
 {
     float sums[N][4] = {}, bias_sums[N] = {};
-    gradient_of_run<T, N, PACKED, LANES>(a, sums, bias_sums);
+    if (a.silu) gradient_of_run<T, N, PACKED, LANES, true>(a, sums, bias_sums);
+    else gradient_of_run<T, N, PACKED, LANES, false>(a, sums, bias_sums);
     if (a.partial) leave_sums<N>(a, sums, bias_sums);
 }
 

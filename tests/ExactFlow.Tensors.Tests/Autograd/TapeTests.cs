@@ -120,6 +120,34 @@ public sealed class TapeTests : IDisposable
         Assert.Throws<InvalidOperationException>(() => x.SeedGrad(device.Zeros([2])));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void TheOneThatItBeginsWithTakesMemoryWhenItIsUsed(bool isPersistent)
+    {
+        using Step step = device.BeginStep();
+        Tensor[] losses = [.. Enumerable.Range(0, 3).Select(_ => isPersistent ? device.Persistent([]) : device.Zeros([]))];
+        foreach (Tensor loss in losses)
+        {
+            loss.RequireGrad().Backward();
+            Assert.True(loss.GradIsOne);
+            Assert.Throws<InvalidOperationException>(loss.Backward);
+            Assert.False(loss.TryAdoptGrad(device.Zeros([])));
+        }
+
+        Assert.Equal(1f, losses[0].Grad!.Item());
+        Assert.False(losses[0].GradIsOne);
+        Tensor added = losses[1].GradForWrite(out bool accumulate);
+        Assert.True(accumulate);
+        Assert.Equal(1f, added.Item());
+        losses[2].ClearGrad();
+        Assert.Null(losses[2].Grad);
+        foreach (Tensor loss in losses.Where(_ => isPersistent))
+        {
+            loss.Dispose();
+        }
+    }
+
     /// <summary>y = a x + b z, with its gradient recorded.</summary>
     private Tensor Combine(Tensor x, float a, Tensor z, float b)
     {

@@ -14,6 +14,10 @@ internal readonly struct CudaRows
     public const int MaxDimension = 8192;
 
     private const int WarpSize = 32;
+
+    /// <summary>Rows of which a thread of <see cref="Form.Few"/> has a piece at a time, and how often at most.</summary>
+    private const int FewRows = 4, FewTurns = 4;
+
     private readonly Form form;
     private readonly DType type;
     private readonly RowsArgument argument;
@@ -33,6 +37,9 @@ internal readonly struct CudaRows
         /// <summary>Four pieces of 16 bytes per thread.</summary>
         Long,
 
+        /// <summary>One piece of 16 bytes per thread of each of four rows.</summary>
+        Few,
+
         /// <summary>Eight elements per thread, one by one: rows that do not begin at multiples of 16 bytes.</summary>
         Odd,
     }
@@ -43,16 +50,36 @@ internal readonly struct CudaRows
     /// <summary>Length of a row.</summary>
     public int Dimension => argument.Dimension;
 
+    /// <summary>Whether a gradient goes through few rows, which are divided among threads in another way than forwards: sums over a row round differently.</summary>
+    public bool IsFew => form == Form.Few;
+
     /// <summary>The same for <see cref="Backward"/> with rows of <paramref name="tensors"/> tensors fetched ahead, where they lie within warps.</summary>
     /// <param name="device">Where it runs.</param>
     /// <param name="tensors">Tensors whose rows a thread reads.</param>
     public RowsArgument ArgumentAhead(CudaDevice device, int tensors)
-        => argument with { Ahead = form != Form.Odd && argument.Lanes <= WarpSize && AheadBytes(tensors) <= device.MaxSharedBytes ? tensors : 0 };
+        => argument with { Ahead = form is Form.Short or Form.Long && argument.Lanes <= WarpSize && AheadBytes(tensors) <= device.MaxSharedBytes ? tensors : 0 };
 
     /// <summary>Blocks for <see cref="Backward"/>: as many partial sums are left to be added.</summary>
     /// <param name="device">Where it runs.</param>
     public int BackwardBlocks(CudaDevice device)
         => (int)Math.Min(Blocks(BackwardThreads), (form == Form.Short ? 3L : 2L) * device.MultiprocessorCount);
+
+    /// <summary>
+    /// The plan for the gradient of a norm. Rows that are short and so few that the second-level cache holds them are soon computed on, and waiting for them
+    /// would be most of the time: threads take four at once then.
+    /// </summary>
+    /// <param name="device">Where it runs.</param>
+    public CudaRows ForNormGradient(CudaDevice device)
+    {
+        int pieces = Dimension / (16 / type.Size());
+        if (form != Form.Short || pieces > WarpSize)
+        {
+            return this;
+        }
+
+        var few = new CudaRows(type, Form.Few, argument.Count, Dimension, LanesFor(pieces, 1));
+        return few.Blocks(BackwardThreads) <= (long)FewTurns * 2 * device.MultiprocessorCount ? few : this;
+    }
 
     /// <summary>Plans for the rows of a tensor.</summary>
     /// <param name="operation">The operator, for the message.</param>
@@ -125,7 +152,7 @@ internal readonly struct CudaRows
 
     private long Blocks(int threads)
     {
-        int rowsPerBlock = BlockOf(threads) / argument.Lanes;
+        int rowsPerBlock = BlockOf(threads) / argument.Lanes * (form == Form.Few ? FewRows : 1);
         return (argument.Count + rowsPerBlock - 1) / rowsPerBlock;
     }
 
@@ -133,6 +160,7 @@ internal readonly struct CudaRows
     {
         Form.Short => kernel.Short,
         Form.Long => kernel.Long,
+        Form.Few => kernel.Few,
         _ => kernel.Odd,
     };
 }
@@ -148,9 +176,10 @@ internal struct RowsArgument
     public int Ahead;
 }
 
-/// <summary>The names of the instances of a kernel over rows.</summary>
-internal readonly record struct RowKernel(KernelName Short, KernelName Long, KernelName Odd)
+/// <summary>The names of the instances of a kernel over rows; gradients of norms alone have one for few rows.</summary>
+internal readonly record struct RowKernel(KernelName Short, KernelName Long, KernelName Odd, KernelName Few)
 {
-    /// <summary>The instances of a kernel template (ROW_KERNELS); keep the result in a static field.</summary>
-    public static RowKernel Of(string name) => new(KernelName.Of(name + "_short"), KernelName.Of(name + "_long"), KernelName.Of(name + "_odd"));
+    /// <summary>The instances of a kernel template (ROW_KERNELS, FEW_ROWS_GRADIENT); keep the result in a static field.</summary>
+    public static RowKernel Of(string name)
+        => new(KernelName.Of(name + "_short"), KernelName.Of(name + "_long"), KernelName.Of(name + "_odd"), KernelName.Of(name + "_few"));
 }

@@ -16,6 +16,7 @@ template <> struct Cells<float, true>
     static __device__ __forceinline__ Raw zero() { return make_float4(0.f, 0.f, 0.f, 0.f); }
     static __device__ __forceinline__ Raw read(const float* p) { return *reinterpret_cast<const float4*>(p); }
     static __device__ __forceinline__ void open(Raw r, float (&x)[N]) { x[0] = r.x; x[1] = r.y; x[2] = r.z; x[3] = r.w; }
+    static __device__ __forceinline__ void forget_opened(Raw&) {}
     static __device__ __forceinline__ Raw close(const float (&x)[N]) { return make_float4(x[0], x[1], x[2], x[3]); }
     static __device__ __forceinline__ void write(float* p, Raw r) { *reinterpret_cast<float4*>(p) = r; }
 };
@@ -33,6 +34,8 @@ template <> struct Cells<bf16, true>
         x[4] = __uint_as_float(r.z << 16); x[5] = __uint_as_float(r.z & 0xFFFF0000u);
         x[6] = __uint_as_float(r.w << 16); x[7] = __uint_as_float(r.w & 0xFFFF0000u);
     }
+    // Makes the compiler open the piece once more where it is used next, instead of keeping twice the registers for its floats meanwhile.
+    static __device__ __forceinline__ void forget_opened(Raw& r) { asm volatile("" : "+r"(r.x), "+r"(r.y), "+r"(r.z), "+r"(r.w)); }
     static __device__ __forceinline__ Raw close(const float (&x)[N])
     {
         return make_uint4(pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7]));

@@ -35,7 +35,6 @@ internal sealed class MadGraphedLoop : MadLoop
     private readonly Tensor position;
     private readonly Tensor record;
     private readonly Tensor hits;
-    private readonly Tensor one;
 
     public MadGraphedLoop(CudaDevice device, MadModel model, MadTraining training, MadExamples train, MadExamples test)
     {
@@ -55,8 +54,6 @@ internal sealed class MadGraphedLoop : MadLoop
             position = Own(device.Persistent([1], DType.Int32));
             record = Own(device.Persistent([Heads + model.Config.Vocabulary], DType.Int32));
             hits = Own(record.Slice(Heads, model.Config.Vocabulary));
-            one = Own(device.Persistent([]));
-            one.CopyFrom<float>([1f]);
             Tensor testInputs = Own(device.Persistent([test.Count, test.Length], DType.Int32)), testTargets = Own(device.Persistent([test.Count, test.Length], DType.Int32));
             testInputs.CopyFrom<int>(test.Inputs);
             testTargets.CopyFrom<int>(test.Targets);
@@ -135,11 +132,10 @@ internal sealed class MadGraphedLoop : MadLoop
         using (Step step = device.BeginStep())
         {
             step.ReleasesBehindBackward = true;
-            Tensor mean = model.Loss(batches.Inputs, batches.Targets);
+            loss = step.Keep(model.Loss(batches.Inputs, batches.Targets));
 
-            // Scaled and not copied: the driver launches a long graph of nothing but kernels at once, and one with copies in between piece by piece.
-            loss = step.Keep(Elementwise.Scale(mean, 1));
-            mean.Backward(Elementwise.Scale(one, 1));
+            // Nothing is copied, not even the 1 that it begins with: the driver launches a long graph of nothing but kernels at once, and one with copies in between piece by piece.
+            loss.Backward();
         }
 
         optimizer.QueueScheduledStep(schedule, position, loss, record, maximumNorm: 0);
