@@ -23,6 +23,7 @@ public sealed class LinearCases : IOperatorCases
         All("gate and up", [70, 64], 136, 136),
         All("eight matrices, one of them wider than a chunk", [63, 40], 8, 16, 72, 8, 24, 200, 64, 8),
         All("wide for narrow ones", [1, 131, 256], 256, 8, 64),
+        All("many rows, few outputs", [2, 1090, 16], 8),
         All("an odd width", [20, 128], 128, 7),
         All("few rows", [8, 128], 32, 8),
         All("no rows of several", [0, 16], 8, 16),
