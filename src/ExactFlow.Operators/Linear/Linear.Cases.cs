@@ -28,6 +28,7 @@ public sealed class LinearCases : IOperatorCases
         All("few rows", [8, 128], 32, 8),
         All("no rows of several", [0, 16], 8, 16),
         All("projections of a small model", [128, 127, 128], 128, 128, 128, 8) with { IsBenchmark = true },
+        All("gate and up of a small model", [128, 127, 128], 352, 352) with { IsBenchmark = true },
     ];
 
     /// <summary>Several matrices times one input. On a GPU in bfloat16 most of these take the joint kernels; an odd width and few rows do not.</summary>
