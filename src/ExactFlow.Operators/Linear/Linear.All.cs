@@ -17,34 +17,31 @@ public static partial class Linear
     public static Tensor[] ApplyAll(Tensor x, IReadOnlyList<Tensor> weights)
     {
         Validate(x, weights);
-        if (!IsNarrow(x, weights))
+        int[] joint = NarrowOnes(x, weights);
+        Tensor[] chosen = Pick(weights, joint);
+        Tensor[] projected = joint.Length == 0 ? [] : NarrowForward((CudaDevice)x.Device, x, chosen);
+        Tape? tape = joint.Length == 0 ? null : Recording.TapeFor(x) ?? chosen.Select(weight => Recording.TapeFor(weight)).FirstOrDefault(found => found is not null);
+        tape?.Record(projected, () =>
         {
-            return [.. weights.Select(weight => Apply(x, weight))];
-        }
-
-        Tape? tape = Recording.TapeFor(x) ?? weights.Select(weight => Recording.TapeFor(weight)).FirstOrDefault(found => found is not null);
-        Tensor[] results = NarrowForward((CudaDevice)x.Device, x, weights);
-        tape?.Record(results, () =>
-        {
-            Tensor?[] gradients = Array.ConvertAll(results, result => result.Grad);
+            Tensor?[] gradients = Array.ConvertAll(projected, result => result.Grad);
             if (x.RequiresGrad)
             {
                 Tensor target = x.GradForWrite(out bool accumulate);
-                InputGradients(gradients, weights, target, accumulate);
+                InputGradients(gradients, chosen, target, accumulate);
             }
 
-            WeightGradients(gradients, x, weights);
+            WeightGradients(gradients, x, chosen);
         });
-        return results;
+        return InOrder(projected, joint, weights, weight => Apply(x, weight));
     }
 
     /// <summary>The results of <see cref="ApplyAll"/> without a record of them, for operators that differentiate them themselves.</summary>
     internal static Tensor[] ComputeAll(Tensor x, IReadOnlyList<Tensor> weights, bool isRecorded)
     {
         Validate(x, weights);
-        return IsNarrow(x, weights)
-            ? NarrowForward((CudaDevice)x.Device, x, weights)
-            : [.. weights.Select(weight => Compute(x, weight, null, null, isRecorded))];
+        int[] joint = NarrowOnes(x, weights);
+        Tensor[] projected = joint.Length == 0 ? [] : NarrowForward((CudaDevice)x.Device, x, Pick(weights, joint));
+        return InOrder(projected, joint, weights, weight => Compute(x, weight, null, null, isRecorded));
     }
 
     /// <summary>target (+)= sum_i dy_i W_i: what the gradients of the results, in the format of the operands, are for the input.</summary>
@@ -54,20 +51,20 @@ public static partial class Linear
     /// <param name="accumulate">Whether to add to what is there.</param>
     internal static void InputGradients(IReadOnlyList<Tensor?> outputGradients, IReadOnlyList<Tensor> weights, Tensor target, bool accumulate)
     {
-        if (IsNarrow(target, weights) && AreNarrow(outputGradients))
-        {
-            NarrowInputGradient((CudaDevice)target.Device, outputGradients, weights, target, accumulate);
-            return;
-        }
-
-        // From the last to the first, as operators of their own would do it.
+        // From the last to the first, as operators of their own would do it; the joint ones were recorded before all others.
+        int[] joint = NarrowOnes(target, weights, outputGradients);
         for (int i = weights.Count - 1; i >= 0; i--)
         {
-            if (outputGradients[i] is { } gradient)
+            if (outputGradients[i] is { } gradient && !joint.Contains(i))
             {
                 InputGradient(gradient, weights[i], target, accumulate);
                 accumulate = true;
             }
+        }
+
+        if (joint.Length > 0)
+        {
+            NarrowInputGradient((CudaDevice)target.Device, Pick(outputGradients, joint), Pick(weights, joint), target, accumulate);
         }
     }
 
@@ -77,20 +74,26 @@ public static partial class Linear
     /// <param name="weights">The weights.</param>
     internal static void WeightGradients(IReadOnlyList<Tensor?> outputGradients, Tensor x, IReadOnlyList<Tensor> weights)
     {
-        if (IsNarrow(x, weights) && AreNarrow(outputGradients))
-        {
-            NarrowWeightGradients((CudaDevice)x.Device, outputGradients, x, weights);
-            return;
-        }
-
+        int[] joint = NarrowOnes(x, weights, outputGradients);
         for (int i = weights.Count - 1; i >= 0; i--)
         {
-            if (outputGradients[i] is { } gradient)
+            if (outputGradients[i] is { } gradient && !joint.Contains(i))
             {
                 WeightGradient(gradient, x, weights[i]);
             }
         }
+
+        if (joint.Length > 0)
+        {
+            NarrowWeightGradients((CudaDevice)x.Device, Pick(outputGradients, joint), x, Pick(weights, joint));
+        }
     }
+
+    private static T[] Pick<T>(IReadOnlyList<T> all, int[] which) => Array.ConvertAll(which, i => all[i]);
+
+    /// <summary>The joint results at their places, and one of its own for every other weight.</summary>
+    private static Tensor[] InOrder(Tensor[] projected, int[] joint, IReadOnlyList<Tensor> weights, Func<Tensor, Tensor> single)
+        => [.. weights.Select((weight, i) => Array.IndexOf(joint, i) is >= 0 and int at ? projected[at] : single(weight))];
 
     private static void Validate(Tensor x, IReadOnlyList<Tensor> weights)
     {

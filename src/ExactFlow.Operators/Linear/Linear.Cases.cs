@@ -24,13 +24,13 @@ public sealed class LinearCases : IOperatorCases
         All("eight matrices, one of them wider than a chunk", [63, 40], 8, 16, 72, 8, 24, 200, 64, 8),
         All("wide for narrow ones", [1, 131, 256], 136, 8, 64),
         All("many rows, few outputs", [2, 1090, 16], 8),
-        All("an odd width", [20, 128], 128, 7),
+        All("odd widths among others", [20, 128], 4, 128, 7, 16),
         All("few rows", [8, 128], 32, 8),
         All("no rows of several", [0, 16], 8, 16),
         All("projections of a small model", [64, 127, 128], 128, 128, 128, 8) with { IsBenchmark = true },
     ];
 
-    /// <summary>Several matrices times one input. On a GPU in bfloat16 most of these take the joint kernels; an odd width and few rows do not.</summary>
+    /// <summary>Several matrices times one input. On a GPU in bfloat16 most of these take the joint kernels; odd widths and few rows do not.</summary>
     private static OperatorCase All(string name, Tensors.Shape x, params int[] outputs)
     {
         int inputs = x[^1];

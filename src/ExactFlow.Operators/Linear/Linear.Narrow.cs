@@ -20,52 +20,37 @@ public static partial class Linear
     /// <summary>Splits of the rows, at most: what they leave has to be written and read again.</summary>
     private const int MostNarrowSplits = 64;
 
-    /// <summary>Whether the joint kernels take these operands: aligned bfloat16 of few columns, in more rows than the kernel for few rows takes.</summary>
-    private static bool IsNarrow(Tensor x, IReadOnlyList<Tensor> weights)
+    /// <summary>Which of the weights the joint kernels take: all that are aligned, if x is bfloat16 of few columns, in more rows than the kernel for few rows takes.</summary>
+    private static int[] NarrowOnes(Tensor x, IReadOnlyList<Tensor> weights)
     {
-        if (x.Device is not CudaDevice device || x.DType != DType.BFloat16 || weights.Count is 0 or > MostNarrowParts)
+        if (x.Device is not CudaDevice device || x.DType != DType.BFloat16 || x.Shape.RowCount() <= MostFewRows)
         {
-            return false;
+            return [];
         }
 
         int inputs = x.Shape[^1];
-        long outputs = 0, all = inputs * sizeof(ushort) | x.Address;
-        foreach (Tensor weight in weights)
+        if (inputs is 0 or > MostNarrowInputs || !IsAligned(inputs, x.Address) || device.MaxSharedBytes < new NarrowWidth(inputs).MostBytes)
         {
-            outputs += weight.Shape[0];
-            all |= weight.Shape[0] * sizeof(ushort) | weight.Address;
-            if (weight.Shape[0] == 0)
-            {
-                return false;
-            }
+            return [];
         }
 
-        return all % 16 == 0
-            && inputs is > 0 and <= MostNarrowInputs
-            && outputs <= MostNarrowOutputs
-            && x.Shape.RowCount() > MostFewRows
-            && device.MaxSharedBytes >= new NarrowWidth(inputs).MostBytes;
+        int[] joint = [.. Enumerable.Range(0, weights.Count).Where(i => weights[i].Shape[0] > 0 && IsAligned(weights[i].Shape[0], weights[i].Address))];
+        return joint.Length <= MostNarrowParts && joint.Sum(i => (long)weights[i].Shape[0]) <= MostNarrowOutputs ? joint : [];
     }
 
-    /// <summary>Whether the joint kernels take these gradients of results, some of which may be absent.</summary>
-    private static bool AreNarrow(IReadOnlyList<Tensor?> gradients)
+    /// <summary>The same for gradients of their results: those of them that are there, unless the joint kernels cannot take one of them.</summary>
+    private static int[] NarrowOnes(Tensor x, IReadOnlyList<Tensor> weights, IReadOnlyList<Tensor?> gradients)
     {
-        bool isAny = false;
-        foreach (Tensor? gradient in gradients)
-        {
-            isAny |= gradient is not null;
-            if (gradient is not null && (gradient.DType != DType.BFloat16 || gradient.Address % 16 != 0))
-            {
-                return false;
-            }
-        }
-
-        return isAny;
+        int[] joint = [.. NarrowOnes(x, weights).Where(i => gradients[i] is not null)];
+        return Array.TrueForAll(joint, i => gradients[i] is { DType: DType.BFloat16 } gradient && IsAligned(gradient.Shape[^1], gradient.Address)) ? joint : [];
     }
 
-    private static Tensor[] NarrowForward(CudaDevice device, Tensor x, IReadOnlyList<Tensor> weights)
+    /// <summary>Whether rows of so many bfloat16 numbers are made of whole pieces of 16 bytes.</summary>
+    private static bool IsAligned(int columns, nint address) => columns % 8 == 0 && address % 16 == 0;
+
+    private static Tensor[] NarrowForward(CudaDevice device, Tensor x, Tensor[] weights)
     {
-        var results = new Tensor[weights.Count];
+        var results = new Tensor[weights.Length];
         var arguments = NarrowArguments.Of(x);
         for (int i = 0; i < results.Length; i++)
         {
@@ -81,11 +66,11 @@ public static partial class Linear
         return results;
     }
 
-    private static void NarrowInputGradient(CudaDevice device, IReadOnlyList<Tensor?> gradients, IReadOnlyList<Tensor> weights, Tensor target, bool accumulate)
+    private static void NarrowInputGradient(CudaDevice device, Tensor?[] gradients, Tensor[] weights, Tensor target, bool accumulate)
     {
         var arguments = NarrowArguments.Of(target);
         arguments.InputGradient = new CudaTarget(target.Address, accumulate);
-        for (int i = 0; i < weights.Count; i++)
+        for (int i = 0; i < weights.Length; i++)
         {
             if (gradients[i] is { } gradient)
             {
@@ -98,10 +83,10 @@ public static partial class Linear
             device, NarrowSource, width.InputGradient, new LaunchGeometry(Blocks(arguments.Rows, NarrowRows), 1, 1, NarrowThreads, 1, 1, width.InputGradientBytes), arguments);
     }
 
-    private static void NarrowWeightGradients(CudaDevice device, IReadOnlyList<Tensor?> gradients, Tensor x, IReadOnlyList<Tensor> weights)
+    private static void NarrowWeightGradients(CudaDevice device, Tensor?[] gradients, Tensor x, Tensor[] weights)
     {
         var arguments = NarrowArguments.Of(x);
-        for (int i = 0; i < weights.Count; i++)
+        for (int i = 0; i < weights.Length; i++)
         {
             if (gradients[i] is { } gradient && weights[i].RequiresGrad)
             {
