@@ -51,11 +51,11 @@ public sealed class ThenProjectTests
         if (t[1].Shape.Rank == 1)
         {
             Tensor alone = RmsNorm.Apply(t[0], t[1]);
-            return [.. t.Skip(2).Select(matrix => Linear.Apply(alone, matrix))];
+            return Linear.ApplyAll(alone, [.. t.Skip(2)]);
         }
 
         (Tensor sum, Tensor normalized) = RmsNorm.ApplyAfterAdd(t[0], t[1], t[2]);
-        return [sum, .. t.Skip(3).Select(matrix => Linear.Apply(normalized, matrix))];
+        return [sum, .. Linear.ApplyAll(normalized, [.. t.Skip(3)])];
     }
 
     private static void AssertSameBits(string prefix, Func<IReadOnlyList<Tensor>, IReadOnlyList<Tensor>> separate, string name, DType format)

@@ -51,12 +51,17 @@ public sealed class LayerInput : IDisposable
     public Tensor?[] Project(params ModelParameter?[] matrices)
     {
         ArgumentNullException.ThrowIfNull(matrices);
+        Tensor[] present = [.. matrices.OfType<ModelParameter>().Select(matrix => matrix.Working)];
+        Tensor[] projected;
         if (!recompute || normalized is not null)
         {
-            return [.. matrices.Select(matrix => matrix is null ? null : Linear.Apply(Value, matrix.Working))];
+            projected = Linear.ApplyAll(Value, present);
+        }
+        else
+        {
+            (sum, projected) = stream.NormalizeThenProject(norm, epsilon, present);
         }
 
-        (sum, Tensor[] projected) = stream.NormalizeThenProject(norm, epsilon, [.. matrices.OfType<ModelParameter>().Select(matrix => matrix.Working)]);
         int next = 0;
         return [.. matrices.Select(matrix => matrix is null ? null : projected[next++])];
     }

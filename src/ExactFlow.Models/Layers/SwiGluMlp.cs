@@ -28,7 +28,11 @@ public sealed class SwiGluMlp
         if (recomputation >= Recomputation.Mlp)
         {
             Tensor input = x.Value;
-            using var whole = Recomputed.Run(input.Device, true, () => SwiGlu.Apply(Linear.Apply(input, gate.Working), Linear.Apply(input, up.Working)));
+            using var whole = Recomputed.Run(input.Device, true, () =>
+            {
+                Tensor[] halves = Linear.ApplyAll(input, [gate.Working, up.Working]);
+                return SwiGlu.Apply(halves[0], halves[1]);
+            });
             return Linear.Apply(whole.Output, down.Working);
         }
 

@@ -9,7 +9,7 @@ public static unsafe partial class RmsNorm
     /// <summary>
     /// RmsNorm(x + residual) times several matrices, as in front of the layers of a model, without keeping the normalised rows: the backward pass, which needs
     /// them for the gradients of the matrices, writes them again in the pass over memory that computes the gradient of the norm. The bits are those of
-    /// <see cref="ApplyAfterAdd"/>, or of <see cref="Apply"/>, followed by <see cref="Linear"/> for each matrix.
+    /// <see cref="ApplyAfterAdd"/>, or of <see cref="Apply"/>, followed by <see cref="Linear.ApplyAll"/>.
     /// </summary>
     /// <param name="x">Float32 (on a GPU also bfloat16) <c>[..., dim]</c>.</param>
     /// <param name="residual">Shape and format of <paramref name="x"/>, or null for the norm of x alone.</param>
@@ -49,7 +49,7 @@ public static unsafe partial class RmsNorm
                     throw Require.Implementation("RmsNorm", x.Device);
             }
 
-            projected = [.. matrices.Select(matrix => Linear.Compute(normalized, matrix, null, null, isRecorded: tape is not null))];
+            projected = Linear.ComputeAll(normalized, matrices, isRecorded: tape is not null);
         }
 
         if (tape is not null)
@@ -62,21 +62,18 @@ public static unsafe partial class RmsNorm
         return (sum, projected);
     }
 
-    /// <summary>The gradient of <see cref="ApplyThenProject"/>. Projections are gone through from the last to the first, as operators of their own would be.</summary>
+    /// <summary>The gradient of <see cref="ApplyThenProject"/>.</summary>
     private sealed class ThenProject(Tensor x, Tensor? residual, Tensor weight, Tensor[] matrices, float epsilon, Tensor sum, Tensor[] projected)
     {
         public void Backward()
         {
             // First the gradient of the normalised rows, then, in the same memory, these.
             using Tensor normalized = sum.Device.Empty(sum.Shape, sum.DType);
-            bool isWritten = false;
-            for (int i = projected.Length - 1; i >= 0; i--)
+            Tensor?[] outputGradients = Array.ConvertAll(projected, projection => projection.Grad);
+            bool isWritten = Array.Exists(outputGradients, gradient => gradient is not null);
+            if (isWritten)
             {
-                if (projected[i].Grad is { } outputGradient)
-                {
-                    Linear.InputGradient(outputGradient, matrices[i], normalized, accumulate: isWritten);
-                    isWritten = true;
-                }
+                Linear.InputGradients(outputGradients, matrices, normalized, accumulate: false);
             }
 
             if (sum.Device is CpuDevice cpu)
@@ -89,13 +86,7 @@ public static unsafe partial class RmsNorm
                 Backward((CudaDevice)sum.Device, isWritten ? normalized : null);
             }
 
-            for (int i = projected.Length - 1; i >= 0; i--)
-            {
-                if (projected[i].Grad is { } outputGradient)
-                {
-                    Linear.WeightGradient(outputGradient, normalized, matrices[i]);
-                }
-            }
+            Linear.WeightGradients(outputGradients, normalized, matrices);
         }
 
         /// <summary>On a GPU: from the gradient of the normalised rows, where there is one, to the rows.</summary>
