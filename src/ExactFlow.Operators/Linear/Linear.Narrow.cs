@@ -15,7 +15,10 @@ public static partial class Linear
     private const int NarrowThreads = 256, NarrowRows = 128, NarrowChunk = 64, NarrowDepth = 64, NarrowGradientChunk = 128, MostNarrowParts = 8;
 
     /// <summary>The widest input, and the most outputs in all, that the kernels take; beyond, products of their own reach the chip's rate.</summary>
-    private const int MostNarrowInputs = 256, MostNarrowOutputs = 1_024;
+    private const int MostNarrowInputs = 128, MostNarrowOutputs = 512;
+
+    /// <summary>Blocks of a multiprocessor, so that one computes while the other waits.</summary>
+    private const int NarrowBlocks = 2;
 
     /// <summary>Splits of the rows, at most: what they leave has to be written and read again.</summary>
     private const int MostNarrowSplits = 64;
@@ -58,10 +61,10 @@ public static partial class Linear
             arguments.Add(weights[i], results[i], default, DType.Float32, NarrowChunk);
         }
 
-        // Where rows alone do not fill the GPU, blocks share the chunks of a tile.
+        // Where rows alone do not fill the GPU, blocks share the chunks of a tile, and read its rows more than once.
         var width = new NarrowWidth(x.Shape[^1]);
         int tiles = Blocks(arguments.Rows, NarrowRows);
-        int shares = (int)Math.Clamp(device.MultiprocessorCount / tiles, 1, arguments.Chunks);
+        int shares = (int)Math.Clamp((NarrowBlocks * device.MultiprocessorCount + tiles - 1) / tiles, 1, arguments.Chunks);
         CudaLaunch.Run(device, NarrowSource, width.Forward, new LaunchGeometry(tiles, shares, 1, NarrowThreads, 1, 1, width.ForwardBytes), arguments);
         return results;
     }
@@ -78,9 +81,8 @@ public static partial class Linear
             }
         }
 
-        var width = new NarrowWidth(target.Shape[^1]);
-        CudaLaunch.Run(
-            device, NarrowSource, width.InputGradient, new LaunchGeometry(Blocks(arguments.Rows, NarrowRows), 1, 1, NarrowThreads, 1, 1, width.InputGradientBytes), arguments);
+        var geometry = new LaunchGeometry(Blocks(arguments.Rows, NarrowRows), Blocks(arguments.Inputs, NarrowChunk), 1, NarrowThreads, 1, 1, NarrowWidth.InputGradientBytes);
+        CudaLaunch.Run(device, NarrowSource, "linear_narrow_input_gradient_64", geometry, arguments);
     }
 
     private static void NarrowWeightGradients(CudaDevice device, Tensor?[] gradients, Tensor x, Tensor[] weights)
@@ -100,10 +102,10 @@ public static partial class Linear
             return;
         }
 
-        // As many splits as give each multiprocessor a whole chunk, in tiles that all but the last split fill.
+        // As many splits as give each multiprocessor its blocks, in tiles that all but the last split fill.
         var width = new NarrowWidth(x.Shape[^1]);
         int tiles = Blocks(arguments.Rows, NarrowDepth);
-        int most = (int)Math.Clamp((long)device.MultiprocessorCount * NarrowGradientChunk / arguments.Outputs, 1, Math.Min(tiles, MostNarrowSplits));
+        int most = (int)Math.Clamp((long)NarrowBlocks * device.MultiprocessorCount / arguments.Chunks, 1, Math.Min(tiles, MostNarrowSplits));
         arguments.Split = (long)Blocks(tiles, most) * NarrowDepth;
         arguments.Splits = Blocks(arguments.Rows, (int)arguments.Split);
         long count = arguments.Outputs * arguments.Inputs;
@@ -116,7 +118,7 @@ public static partial class Linear
 
     private static int Blocks(long count, int size) => checked((int)((count + size - 1) / size));
 
-    /// <summary>The instances of the kernels for an input of some width, which is rounded up to 64, 128 or 256, and the shared memory of their blocks.</summary>
+    /// <summary>The instances of the kernels for an input of some width, which is rounded up to 64 or 128, and the shared memory of their blocks.</summary>
     private readonly struct NarrowWidth(int inputs)
     {
         /// <summary>Elements that rows in shared memory are longer than the matrix, so that eight of them begin in different banks.</summary>
@@ -125,19 +127,17 @@ public static partial class Linear
         /// <summary>Bytes of what eight warps stage of the results (32 x 40 elements each).</summary>
         private const int StageBytes = 8 * 32 * 40 * sizeof(ushort);
 
-        private int Rounded => inputs <= 64 ? 64 : inputs <= 128 ? 128 : 256;
+        private int Rounded => inputs <= 64 ? 64 : 128;
 
-        public string Forward => Rounded switch { 64 => "linear_narrow_forward_64", 128 => "linear_narrow_forward_128", _ => "linear_narrow_forward_256" };
+        public string Forward => Rounded == 64 ? "linear_narrow_forward_64" : "linear_narrow_forward_128";
 
-        public string InputGradient => Rounded switch { 64 => "linear_narrow_input_gradient_64", 128 => "linear_narrow_input_gradient_128", _ => "linear_narrow_input_gradient_256" };
-
-        public string WeightGradients => Rounded switch { 64 => "linear_narrow_weight_gradients_64", 128 => "linear_narrow_weight_gradients_128", _ => "linear_narrow_weight_gradients_256" };
+        public string WeightGradients => Rounded == 64 ? "linear_narrow_weight_gradients_64" : "linear_narrow_weight_gradients_128";
 
         /// <summary>The rows of x, whose place the staged results take, and two chunks of weights.</summary>
         public int ForwardBytes => Math.Max(Bytes(NarrowRows, Rounded), StageBytes) + (2 * Bytes(NarrowChunk, Rounded));
 
-        /// <summary>Twice a chunk of the results' gradients and of the weights.</summary>
-        public int InputGradientBytes => 2 * (Bytes(NarrowRows, NarrowChunk) + Bytes(NarrowChunk, Rounded));
+        /// <summary>Twice a chunk of the results' gradients and of the weights, for 64 columns of the input's gradient.</summary>
+        public static int InputGradientBytes => 2 * (Bytes(NarrowRows, NarrowChunk) + Bytes(NarrowChunk, NarrowChunk));
 
         /// <summary>Twice a tile of the results' gradients and of x.</summary>
         public int WeightGradientsBytes => 2 * (Bytes(NarrowDepth, NarrowGradientChunk) + Bytes(NarrowDepth, Rounded));

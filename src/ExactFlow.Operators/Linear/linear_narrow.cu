@@ -2,7 +2,7 @@
 #include "mma.cuh"
 
 // Several matrices times one input of few columns, bfloat16 with float32 sums: y_i = x W_i^T, dx (+)= sum_i dy_i W_i, dW_i (+)= dy_i^T x.
-// K is the input's width rounded up to 64, 128 or 256. Rows, columns and outputs past the end are zeros in shared memory and are not stored; all widths are multiples of 8.
+// K is the input's width rounded up to 64 or 128. Rows, columns and outputs past the end are zeros in shared memory and are not stored; all widths are multiples of 8.
 // Outputs are gone through in chunks, none of which spans two matrices. 256 threads, 8 warps as 4 groups of 32 rows by 2 of columns.
 
 constexpr int THREADS = 256, ROWS = 128, CHUNK = 64, MOST_PARTS = 8, FOLD_LANES = 4;
@@ -116,7 +116,7 @@ template <int K> __device__ __forceinline__ void forward(const NarrowArgs& g)
     }
 }
 
-// dx (+)= sum_i dy_i W_i, rounded once. A block keeps the sums of 128 rows in registers and goes through all chunks of 64 outputs.
+// dx (+)= sum_i dy_i W_i, rounded once. A block keeps the sums of 128 rows and K columns in registers and goes through all chunks of 64 outputs.
 template <int K> __device__ __forceinline__ void input_gradient(const NarrowArgs& g)
 {
     constexpr int LD = K + 8, DY_LD = CHUNK + 8, BUFFER = ROWS * DY_LD + CHUNK * LD, PAIRS = K / 32;
@@ -124,12 +124,12 @@ template <int K> __device__ __forceinline__ void input_gradient(const NarrowArgs
     bf16* buffers = reinterpret_cast<bf16*>(memory);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row0 = (warp >> 1) * 32, column0 = (warp & 1) * (K / 2);
     const i64 first = (i64)blockIdx.x * ROWS;
-    const int inputs = (int)g.inputs, rows = (int)min((i64)ROWS, g.rows - first);
+    const int inputs = (int)g.inputs, rows = (int)min((i64)ROWS, g.rows - first), before = blockIdx.y * K, columns = inputs - before;   // of these columns
     auto bring = [&](const Chunk& c, bf16* to)
     {
         const Part& part = g.parts[c.part];
         fetch<ROWS, CHUNK, DY_LD>(to, part.y + first * part.outputs + c.first, (int)part.outputs, rows, c.width);
-        fetch<CHUNK, K, LD>(to + ROWS * DY_LD, part.weight + (i64)c.first * inputs, inputs, c.width, inputs);
+        fetch<CHUNK, K, LD>(to + ROWS * DY_LD, part.weight + (i64)c.first * inputs + before, inputs, c.width, columns);
     };
 
     Chunk now = chunk_at<CHUNK>(g, 0);
@@ -186,12 +186,12 @@ template <int K> __device__ __forceinline__ void input_gradient(const NarrowArgs
         for (int i = 0; i < 4; i++)
         {
             const int at = lane + i * 32, r = at >> 2, c = (at & 3) * 8, column = column0 + group * 32 + c;
-            if (row0 + r >= rows || column >= inputs) continue;
+            if (row0 + r >= rows || column >= columns) continue;
             float low[4], high[4];
             Piece<float>::load(low, stage + r * WIDE_STAGE_LD + c);
             Piece<float>::load(high, stage + r * WIDE_STAGE_LD + c + 4);
             float x[8] = { low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3] };
-            write_piece<bf16>(dx, (first + row0 + r) * inputs + column, x);
+            write_piece<bf16>(dx, (first + row0 + r) * inputs + before + column, x);
         }
         __syncwarp();
     }
@@ -265,17 +265,13 @@ template <int K> __device__ __forceinline__ void weight_gradients(const NarrowAr
         }
 }
 
-#define WIDTHS(name, K, blocks) extern "C" __global__ void __launch_bounds__(THREADS, blocks) linear_narrow_##name##_##K(const NarrowArgs g) { name<K>(g); }
+#define WIDTHS(name, K) extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_narrow_##name##_##K(const NarrowArgs g) { name<K>(g); }
 
-WIDTHS(forward, 64, 2)
-WIDTHS(forward, 128, 2)
-WIDTHS(forward, 256, 1)
-WIDTHS(input_gradient, 64, 2)
-WIDTHS(input_gradient, 128, 2)
-WIDTHS(input_gradient, 256, 1)
-WIDTHS(weight_gradients, 64, 2)
-WIDTHS(weight_gradients, 128, 2)
-WIDTHS(weight_gradients, 256, 1)
+WIDTHS(forward, 64)
+WIDTHS(forward, 128)
+WIDTHS(input_gradient, 64)
+WIDTHS(weight_gradients, 64)
+WIDTHS(weight_gradients, 128)
 
 // Adds up, always in the same order, what the splits left: four threads share four columns next to each other, then the first of them adds up those four sums.
 extern "C" __global__ void __launch_bounds__(THREADS) linear_narrow_fold(const NarrowArgs g)
