@@ -17,9 +17,6 @@ public static partial class Linear
     /// <summary>The widest input, and the most outputs in all, that the kernels take; beyond, products of their own reach the chip's rate.</summary>
     private const int MostNarrowInputs = 128, MostNarrowOutputs = 512;
 
-    /// <summary>Blocks of a multiprocessor, so that one computes while the other waits.</summary>
-    private const int NarrowBlocks = 2;
-
     /// <summary>Splits of the rows, at most: what they leave has to be written and read again.</summary>
     private const int MostNarrowSplits = 64;
 
@@ -61,10 +58,10 @@ public static partial class Linear
             arguments.Add(weights[i], results[i], default, DType.Float32, NarrowChunk);
         }
 
-        // Where rows alone do not fill the GPU, blocks share the chunks of a tile, and read its rows more than once.
+        // Where rows alone do not fill the GPU, blocks share the chunks of a tile. (Two blocks for each multiprocessor are slower: README.md.)
         var width = new NarrowWidth(x.Shape[^1]);
         int tiles = Blocks(arguments.Rows, NarrowRows);
-        int shares = (int)Math.Clamp((NarrowBlocks * device.MultiprocessorCount + tiles - 1) / tiles, 1, arguments.Chunks);
+        int shares = (int)Math.Clamp(device.MultiprocessorCount / tiles, 1, arguments.Chunks);
         CudaLaunch.Run(device, NarrowSource, width.Forward, new LaunchGeometry(tiles, shares, 1, NarrowThreads, 1, 1, width.ForwardBytes), arguments);
         return results;
     }
@@ -102,10 +99,10 @@ public static partial class Linear
             return;
         }
 
-        // As many splits as give each multiprocessor its blocks, in tiles that all but the last split fill.
+        // As many splits as give each multiprocessor a whole chunk, in tiles that all but the last split fill.
         var width = new NarrowWidth(x.Shape[^1]);
         int tiles = Blocks(arguments.Rows, NarrowDepth);
-        int most = (int)Math.Clamp((long)NarrowBlocks * device.MultiprocessorCount / arguments.Chunks, 1, Math.Min(tiles, MostNarrowSplits));
+        int most = (int)Math.Clamp((long)device.MultiprocessorCount * NarrowGradientChunk / arguments.Outputs, 1, Math.Min(tiles, MostNarrowSplits));
         arguments.Split = (long)Blocks(tiles, most) * NarrowDepth;
         arguments.Splits = Blocks(arguments.Rows, (int)arguments.Split);
         long count = arguments.Outputs * arguments.Inputs;
